@@ -1,0 +1,81 @@
+//! Everything that the store holds: the layout of every key and every stored struct, one module a table.
+//!
+//! Only this crate knows key bytes. Above it, a [`View`] reads and [`Changes`] write in the terms of the
+//! domain; what those terms mean is decided elsewhere.
+//!
+//! A value is a version byte and the struct as postcard writes it; where the commit stamps a value, eight
+//! bytes for the stamp come between the two. [`SCHEMA_VERSION`] counts the layouts: a store written by a
+//! newer one is refused by [`Records::open`].
+
+mod changes;
+mod codec;
+mod ids;
+mod log;
+mod rooms;
+mod schema;
+pub mod state_map;
+mod tables;
+mod view;
+
+pub use changes::Changes;
+pub use codec::RecordsError;
+pub use ids::Ids;
+pub use log::LogEntry;
+pub use rooms::{
+    AliasRecord, EventRecord, EventStatus, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry, TxnScope,
+};
+pub use schema::{OpenError, SCHEMA_VERSION};
+pub use view::View;
+
+use base::Stamp;
+use std::sync::Arc;
+use store::{CommitError, Engine, Stamps};
+use tokio::sync::watch;
+
+/// The records of one agency.
+#[derive(Clone)]
+pub struct Records {
+    engine: Arc<dyn Engine>,
+    ids: Arc<Ids>,
+}
+
+impl Records {
+    /// Opens the records in an engine, an empty one included.
+    pub async fn open(engine: Arc<dyn Engine>) -> Result<Self, OpenError> {
+        schema::check(&*engine).await?;
+        let ids = Arc::new(Ids::open(&*engine).await?);
+        Ok(Self { engine, ids })
+    }
+
+    /// The newest state.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self.engine.snapshot())
+    }
+
+    /// Begins changes that are decided on `view`.
+    #[must_use]
+    pub fn changes(&self, view: &View) -> Changes {
+        Changes::new(view.clone(), self.ids.clone())
+    }
+
+    /// Commits changes: all or nothing, and durable unless they are marked as derived.
+    pub async fn commit(&self, changes: Changes) -> Result<Stamps, CommitError> {
+        if self.ids.is_low() {
+            self.ids.reserve(&*self.engine).await?;
+        }
+        self.engine.commit(changes.into_batch()).await
+    }
+
+    /// The last stamp that views show.
+    #[must_use]
+    pub fn newest(&self) -> watch::Receiver<Stamp> {
+        self.engine.newest()
+    }
+
+    /// Numbers for what is new.
+    #[must_use]
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+}

@@ -1,0 +1,71 @@
+//! The log: what happened at each stamp that somebody may wait for.
+
+use crate::codec::{self, RecordsError};
+use crate::tables::LOG;
+use crate::{Changes, View};
+use base::{EventNum, RoomNum, Stamp};
+use ruma::OwnedUserId;
+use serde::{Deserialize, Serialize};
+use store::key::KeyReader;
+use store::{Direction, Hole, Stamped};
+
+/// One thing that happened. Followers and waiting syncs read these and look up the rest.
+///
+/// Variants are only ever added, at the end: their numbers are stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogEntry {
+    /// An event entered a room's timeline live.
+    Event {
+        /// The room.
+        room: RoomNum,
+        /// The event.
+        event: EventNum,
+        /// Whose membership it changes, if it is a membership event that took effect.
+        member: Option<OwnedUserId>,
+    },
+    /// A user's receipt in a room moved.
+    Receipt {
+        /// The room.
+        room: RoomNum,
+        /// Whose receipt.
+        user: OwnedUserId,
+        /// Whether only that user sees it.
+        private: bool,
+    },
+    /// A user's account data changed, for a room or as a whole.
+    AccountData {
+        /// Whose.
+        user: OwnedUserId,
+    },
+    /// A user forgot a room.
+    Forgotten {
+        /// Who.
+        user: OwnedUserId,
+        /// The room.
+        room: RoomNum,
+    },
+}
+
+impl Changes {
+    /// Logs an entry at a stamp of these changes, as [`Changes::stamp`] gave it. One entry a stamp.
+    pub fn log(&mut self, nth: u16, entry: &LogEntry) {
+        let key = LOG.key();
+        let at = u32::try_from(key.len()).unwrap_or(u32::MAX);
+        let key = Stamped { bytes: key.number(0).build(), holes: vec![Hole { at, nth }] };
+        self.put_raw(LOG, key, codec::encode(entry).into());
+    }
+}
+
+impl View {
+    /// The entries after one stamp and up to another, oldest first, at most `rows_max`.
+    pub fn log(&self, after: Stamp, up_to: Stamp, rows_max: usize) -> Result<Vec<(Stamp, LogEntry)>, RecordsError> {
+        let range = (LOG.key().number(after.next().0).build(), LOG.key().number(up_to.next().0).build());
+        let rows = self.scan(LOG, range, Direction::Forward, rows_max)?;
+        rows.iter()
+            .map(|(key, value)| {
+                let stamp = KeyReader::new(key).number().ok_or_else(|| LOG.corrupt())?;
+                Ok((Stamp(stamp), LOG.decode(value)?))
+            })
+            .collect()
+    }
+}

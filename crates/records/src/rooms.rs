@@ -1,0 +1,509 @@
+//! Rooms: their heads, events, timelines, members, aliases, and the transaction ids of what was sent.
+
+use crate::codec::{self, RecordsError};
+use crate::tables::{
+    ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, PUBLISHED, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_MEMBER, STATE_NODE,
+    TIMELINE, TXN,
+};
+use crate::state_map::{NewNodes, Nodes, StateRoot};
+use crate::{Changes, View};
+use base::{EventNum, NodeNum, Order, RoomNum, Stamp, UnixMillis};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomVersionId, UserId,
+};
+use serde::{Deserialize, Serialize};
+use store::key::{KeyBuilder, KeyReader};
+use store::{Direction, Hole, Stamped};
+
+/// A room as its last accepted event left it. Every change of a room expects the head that it was
+/// decided on, so that of two writers one is told of the conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomHead {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Its version.
+    pub version: RoomVersionId,
+    /// The forward extremities: events that no other event follows yet.
+    pub extremities: Vec<EventNum>,
+    /// The greatest depth of the extremities.
+    pub depth: u64,
+    /// The current state.
+    pub state: StateRoot,
+    /// How many members have joined.
+    pub joined: u64,
+    /// How many members are invited.
+    pub invited: u64,
+    /// The last order given to a backfilled event; they count down.
+    pub backfilled_to: Order,
+    /// Counts the changes of the room, so that no two heads are alike.
+    pub generation: u64,
+}
+
+/// What the room made of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventStatus {
+    /// It is in the timeline.
+    Accepted,
+    /// It is allowed where it was sent, but not by the current state: kept, not shown.
+    SoftFailed,
+    /// It is not allowed. Kept, so that what refers to it is not allowed either.
+    Rejected,
+    /// It is known only because others refer to it.
+    Outlier,
+}
+
+/// Which device sent an event, and under which transaction id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentBy {
+    /// The device, as the session that sent it is known.
+    pub device_id: String,
+    /// The transaction id of `PUT …/send/…`.
+    pub txn_id: String,
+}
+
+/// An event and what the room knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// The room that it is in.
+    pub room: RoomNum,
+    /// The event's own id.
+    pub event_id: OwnedEventId,
+    /// What the room made of it.
+    pub status: EventStatus,
+    /// The state before the event; empty if it is not known (outliers).
+    pub state_before: StateRoot,
+    /// The state after the event.
+    pub state_after: StateRoot,
+    /// The state event that it replaced, if it is a state event that took effect.
+    pub replaces: Option<EventNum>,
+    /// The redaction that took effect on it.
+    pub redacted_by: Option<EventNum>,
+    /// Who sent it, for the sender's own devices.
+    pub sent_by: Option<SentBy>,
+    /// The event in the format of its room version, without `unsigned`; redacted if it was.
+    pub json: String,
+}
+
+/// An event's place in a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimelineEntry {
+    /// The place.
+    pub order: Order,
+    /// The event.
+    pub event: EventNum,
+}
+
+/// A membership, as [`MembershipRecord`] and the member index tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Membership {
+    /// In the room.
+    Join,
+    /// Invited to it.
+    Invite,
+    /// Knocked on it.
+    Knock,
+    /// Left, or was kicked, or rejected an invitation.
+    Leave,
+    /// Banned.
+    Ban,
+}
+
+impl Membership {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Join => 1,
+            Self::Invite => 2,
+            Self::Knock => 3,
+            Self::Leave => 4,
+            Self::Ban => 5,
+        }
+    }
+}
+
+/// What a user is to a room, by the room's current state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipRecord {
+    /// The membership.
+    pub membership: Membership,
+    /// The membership event.
+    pub event: EventNum,
+    /// Who sent it: another user than the member for invitations, kicks and bans.
+    pub sender: OwnedUserId,
+    /// The state that the room shows to an invited or knocking user, as JSON of stripped events.
+    pub stripped_state: Option<String>,
+    /// The user forgot the room, after leaving it.
+    pub forgotten: bool,
+    /// The membership before, if the user had one.
+    pub previous: Option<Membership>,
+}
+
+/// An alias of a room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasRecord {
+    /// The room that it names.
+    pub room_id: OwnedRoomId,
+    /// Who made it.
+    pub creator: OwnedUserId,
+}
+
+/// What a transaction id is unique in: one device of one user, one kind of request.
+#[derive(Clone, Copy, Debug)]
+pub struct TxnScope<'a> {
+    /// The user.
+    pub user: &'a UserId,
+    /// The session; appservices have one of their own.
+    pub device_id: &'a str,
+    /// The endpoint and its path parameters, such as `send/!room/m.room.message`.
+    pub endpoint: &'a str,
+}
+
+fn txn_key(scope: TxnScope<'_>, txn_id: &str) -> Vec<u8> {
+    TXN.key().text(scope.user.as_str()).text(scope.device_id).text(scope.endpoint).text(txn_id).build()
+}
+
+fn event_key(event: EventNum) -> Vec<u8> {
+    EVENT.key().number(event.0).build()
+}
+
+fn head_key(room: RoomNum) -> Vec<u8> {
+    ROOM_HEAD.key().number(room.0).build()
+}
+
+/// What comes before the order in the key of a backfilled event and of a live one. It lets the commit write
+/// the stamp of a live event as it is, and still sorts all orders.
+const BACKFILLED: u8 = 0;
+const LIVE: u8 = 1;
+
+fn timeline_key(room: RoomNum, order: Order) -> Vec<u8> {
+    let key = TIMELINE.key().number(room.0);
+    if order.0 < 0 {
+        key.byte(BACKFILLED).signed(order.0).build()
+    } else {
+        key.byte(LIVE).number(order.0.cast_unsigned()).build()
+    }
+}
+
+fn read_order(reader: &mut KeyReader<'_>) -> Option<Order> {
+    match reader.byte()? {
+        BACKFILLED => reader.signed().map(Order),
+        LIVE => reader.number().map(|order| Order(order.cast_signed())),
+        _ => None,
+    }
+}
+
+fn room_by_id_key(room_id: &RoomId) -> Vec<u8> {
+    ROOM_BY_ID.key().text(room_id.as_str()).build()
+}
+
+fn event_by_id_key(event_id: &EventId) -> Vec<u8> {
+    EVENT_BY_ID.key().text(event_id.as_str()).build()
+}
+
+fn membership_key(user: &UserId, room: RoomNum) -> Vec<u8> {
+    MEMBERSHIP.key().text(user.as_str()).number(room.0).build()
+}
+
+fn member_prefix(room: RoomNum, membership: Membership) -> KeyBuilder {
+    ROOM_MEMBER.key().number(room.0).byte(membership.byte())
+}
+
+impl View {
+    /// The number of a room.
+    pub fn room_num(&self, room_id: &RoomId) -> Result<Option<RoomNum>, RecordsError> {
+        self.get(ROOM_BY_ID, &room_by_id_key(room_id))
+    }
+
+    /// A room's head.
+    pub fn room_head(&self, room: RoomNum) -> Result<Option<RoomHead>, RecordsError> {
+        self.get(ROOM_HEAD, &head_key(room))
+    }
+
+    /// The number of an event.
+    pub fn event_num(&self, event_id: &EventId) -> Result<Option<EventNum>, RecordsError> {
+        self.get(EVENT_BY_ID, &event_by_id_key(event_id))
+    }
+
+    /// The numbers of many events, in their order.
+    pub fn event_nums(&self, event_ids: &[OwnedEventId]) -> Result<Vec<Option<EventNum>>, RecordsError> {
+        let keys: Vec<_> = event_ids.iter().map(|id| event_by_id_key(id)).collect();
+        let values = self.get_many(EVENT_BY_ID, &keys)?;
+        values.iter().map(|value| value.as_deref().map(|bytes| EVENT_BY_ID.decode(bytes)).transpose()).collect()
+    }
+
+    /// An event, and its order: 0 for events that are in no timeline.
+    pub fn event(&self, event: EventNum) -> Result<Option<(Order, EventRecord)>, RecordsError> {
+        self.get_bytes(EVENT, &event_key(event))?.map(|bytes| decode_event(&bytes)).transpose()
+    }
+
+    /// Many events, in their order.
+    pub fn events(&self, events: &[EventNum]) -> Result<Vec<Option<(Order, EventRecord)>>, RecordsError> {
+        let keys: Vec<_> = events.iter().map(|event| event_key(*event)).collect();
+        let values = self.get_many(EVENT, &keys)?;
+        values.iter().map(|value| value.as_deref().map(decode_event).transpose()).collect()
+    }
+
+    /// A piece of a room's timeline: the events after `after` and up to `up_to`, from the end that
+    /// `direction` starts with, at most `rows_max`.
+    pub fn timeline(
+        &self,
+        room: RoomNum,
+        after: Order,
+        up_to: Order,
+        direction: Direction,
+        rows_max: usize,
+    ) -> Result<Vec<TimelineEntry>, RecordsError> {
+        // The range is from the first order that is wanted to the first that is not; the greatest order
+        // of all has no successor, and its range ends with the room's.
+        let from = match after.0.checked_add(1) {
+            Some(first) => timeline_key(room, Order(first)),
+            None => return Ok(Vec::new()),
+        };
+        let to = match up_to.0.checked_add(1) {
+            Some(end) => timeline_key(room, Order(end)),
+            None => TIMELINE.key().number(room.0).prefix_range().1,
+        };
+        let rows = self.scan(TIMELINE, (from, to), direction, rows_max)?;
+        rows.iter()
+            .map(|(key, value)| {
+                let mut reader = KeyReader::new(key);
+                let order = reader.number().and_then(|_| read_order(&mut reader)).ok_or_else(|| TIMELINE.corrupt())?;
+                Ok(TimelineEntry { order, event: TIMELINE.decode(value)? })
+            })
+            .collect()
+    }
+
+    /// The last event of a room's timeline up to an order.
+    pub fn timeline_last(&self, room: RoomNum, up_to: Order) -> Result<Option<TimelineEntry>, RecordsError> {
+        Ok(self.timeline(room, Order(i64::MIN), up_to, Direction::Backward, 1)?.pop())
+    }
+
+    /// What a user is to a room now, and since which stamp.
+    pub fn membership(&self, user: &UserId, room: RoomNum) -> Result<Option<(Stamp, MembershipRecord)>, RecordsError> {
+        self.get_stamped(MEMBERSHIP, &membership_key(user, room))
+    }
+
+    /// All rooms that a user has, or had, something to do with.
+    pub fn memberships(&self, user: &UserId) -> Result<Vec<(RoomNum, Stamp, MembershipRecord)>, RecordsError> {
+        let rows = self.scan_all(MEMBERSHIP, MEMBERSHIP.key().text(user.as_str()).prefix_range())?;
+        rows.iter()
+            .map(|(key, value)| {
+                let mut reader = KeyReader::new(key);
+                let room = reader.text().and_then(|_| reader.number()).ok_or_else(|| MEMBERSHIP.corrupt())?;
+                let (stamp, record) = MEMBERSHIP.decode_stamped(value)?;
+                Ok((RoomNum(room), stamp, record))
+            })
+            .collect()
+    }
+
+    /// The users with this membership in a room, in the order of their ids, from the one after `after`.
+    pub fn room_members(
+        &self,
+        room: RoomNum,
+        membership: Membership,
+        after: Option<&UserId>,
+        rows_max: usize,
+    ) -> Result<Vec<(OwnedUserId, EventNum)>, RecordsError> {
+        let (mut from, to) = member_prefix(room, membership).prefix_range();
+        if let Some(after) = after {
+            from = member_prefix(room, membership).text(after.as_str()).prefix_range().1;
+        }
+        let rows = self.scan(ROOM_MEMBER, (from, to), Direction::Forward, rows_max)?;
+        rows.iter()
+            .map(|(key, value)| {
+                let mut reader = KeyReader::new(key);
+                let user = reader.number().and_then(|_| reader.byte()).and_then(|_| reader.text());
+                let user = user.and_then(|user| OwnedUserId::try_from(user).ok());
+                Ok((user.ok_or_else(|| ROOM_MEMBER.corrupt())?, ROOM_MEMBER.decode(value)?))
+            })
+            .collect()
+    }
+
+    /// A local alias.
+    pub fn alias(&self, alias: &RoomAliasId) -> Result<Option<AliasRecord>, RecordsError> {
+        self.get(ALIAS, &ALIAS.key().text(alias.as_str()).build())
+    }
+
+    /// The local aliases of a room.
+    pub fn room_aliases(&self, room: RoomNum) -> Result<Vec<OwnedRoomAliasId>, RecordsError> {
+        let rows = self.scan_all(ROOM_ALIAS, ROOM_ALIAS.key().number(room.0).prefix_range())?;
+        rows.iter()
+            .map(|(key, _)| {
+                let mut reader = KeyReader::new(key);
+                let alias = reader.number().and_then(|_| reader.text());
+                let alias = alias.and_then(|alias| OwnedRoomAliasId::try_from(alias).ok());
+                alias.ok_or_else(|| ROOM_ALIAS.corrupt())
+            })
+            .collect()
+    }
+
+    /// Whether a room is in the public room directory.
+    pub fn is_published(&self, room: RoomNum) -> Result<bool, RecordsError> {
+        Ok(self.get_bytes(PUBLISHED, &PUBLISHED.key().number(room.0).build())?.is_some())
+    }
+
+    /// The event that a transaction id has made, and when.
+    pub fn txn(&self, scope: TxnScope<'_>, txn_id: &str) -> Result<Option<(UnixMillis, OwnedEventId)>, RecordsError> {
+        self.get(TXN, &txn_key(scope, txn_id))
+    }
+}
+
+/// An event's bytes: as any stamped value, with its order in place of the stamp.
+fn decode_event(bytes: &[u8]) -> Result<(Order, EventRecord), RecordsError> {
+    let (stamp, record) = EVENT.decode_stamped(bytes)?;
+    Ok((Order(stamp.0.cast_signed()), record))
+}
+
+impl Changes {
+    /// Names a new room.
+    pub fn put_room(&mut self, room_id: &RoomId, room: RoomNum) -> Result<(), RecordsError> {
+        let key = room_by_id_key(room_id);
+        self.expect_unchanged(ROOM_BY_ID, key.clone())?;
+        self.put(ROOM_BY_ID, key, &room);
+        Ok(())
+    }
+
+    /// Replaces a room's head, on condition that it is still the one that the view shows.
+    pub fn put_room_head(&mut self, room: RoomNum, head: &RoomHead) -> Result<(), RecordsError> {
+        let key = head_key(room);
+        self.expect_unchanged(ROOM_HEAD, key.clone())?;
+        self.put(ROOM_HEAD, key, head);
+        Ok(())
+    }
+
+    /// The number of an event, a new one of these changes included.
+    pub fn event_num(&self, event_id: &EventId) -> Result<Option<EventNum>, RecordsError> {
+        self.get(EVENT_BY_ID, &event_by_id_key(event_id))
+    }
+
+    /// An event, a new one of these changes included.
+    pub fn event(&self, event: EventNum) -> Result<Option<EventRecord>, RecordsError> {
+        let bytes = self.get_bytes(EVENT, &event_key(event))?;
+        Ok(bytes.map(|bytes| decode_event(&bytes)).transpose()?.map(|(_, record)| record))
+    }
+
+    /// Stores an event that is in no timeline.
+    pub fn put_event_outside(&mut self, event: EventNum, record: &EventRecord) {
+        self.put(EVENT_BY_ID, event_by_id_key(&record.event_id), &event);
+        self.put_raw(EVENT, event_key(event).into(), codec::encode_at(Stamp(0), record).into());
+    }
+
+    /// Adds an event to the live end of its room's timeline, at a stamp of these changes.
+    pub fn append_event(&mut self, nth: u16, event: EventNum, record: &EventRecord) {
+        self.put(EVENT_BY_ID, event_by_id_key(&record.event_id), &event);
+        self.put_stamped(EVENT, event_key(event), nth, record);
+        let key = TIMELINE.key().number(record.room.0).byte(LIVE);
+        let at = u32::try_from(key.len()).unwrap_or(u32::MAX);
+        let key = Stamped { bytes: key.number(0).build(), holes: vec![Hole { at, nth }] };
+        self.put_raw(TIMELINE, key, codec::encode(&event).into());
+    }
+
+    /// Adds an event before all others of its room's timeline.
+    pub fn prepend_event(&mut self, order: Order, event: EventNum, record: &EventRecord) {
+        self.put(EVENT_BY_ID, event_by_id_key(&record.event_id), &event);
+        let stamp = Stamp(order.0.cast_unsigned());
+        self.put_raw(EVENT, event_key(event).into(), codec::encode_at(stamp, record).into());
+        self.put(TIMELINE, timeline_key(record.room, order), &event);
+    }
+
+    /// Rewrites an event in its place, for a redaction.
+    pub fn rewrite_event(&mut self, order: Order, event: EventNum, record: &EventRecord) {
+        let stamp = Stamp(order.0.cast_unsigned());
+        self.put_raw(EVENT, event_key(event).into(), codec::encode_at(stamp, record).into());
+    }
+
+    /// Sets what a user is to a room, from a stamp of these changes on.
+    pub fn put_membership(
+        &mut self,
+        nth: u16,
+        user: &UserId,
+        room: RoomNum,
+        record: &MembershipRecord,
+    ) -> Result<(), RecordsError> {
+        if let Some(previous) = record.previous {
+            self.clear(ROOM_MEMBER, member_prefix(room, previous).text(user.as_str()).build());
+        }
+        self.put(ROOM_MEMBER, member_prefix(room, record.membership).text(user.as_str()).build(), &record.event);
+        self.put_stamped(MEMBERSHIP, membership_key(user, room), nth, record);
+        Ok(())
+    }
+
+    /// Removes what a user was to a room.
+    pub fn clear_membership(&mut self, user: &UserId, room: RoomNum, previous: Membership) {
+        self.clear(ROOM_MEMBER, member_prefix(room, previous).text(user.as_str()).build());
+        self.clear(MEMBERSHIP, membership_key(user, room));
+    }
+
+    /// What a user is to a room, after these changes.
+    pub fn membership(&self, user: &UserId, room: RoomNum) -> Result<Option<MembershipRecord>, RecordsError> {
+        let bytes = self.get_bytes(MEMBERSHIP, &membership_key(user, room))?;
+        Ok(bytes.map(|bytes| MEMBERSHIP.decode_stamped(&bytes)).transpose()?.map(|(_, record)| record))
+    }
+
+    /// Names a room, on condition that the name is still as the view shows it.
+    pub fn put_alias(&mut self, alias: &RoomAliasId, room: RoomNum, record: &AliasRecord) -> Result<(), RecordsError> {
+        let key = ALIAS.key().text(alias.as_str()).build();
+        self.expect_unchanged(ALIAS, key.clone())?;
+        self.put(ALIAS, key, record);
+        self.put(ROOM_ALIAS, ROOM_ALIAS.key().number(room.0).text(alias.as_str()).build(), &());
+        Ok(())
+    }
+
+    /// Removes a name, on condition that it is still as the view shows it.
+    pub fn clear_alias(&mut self, alias: &RoomAliasId, room: RoomNum) -> Result<(), RecordsError> {
+        let key = ALIAS.key().text(alias.as_str()).build();
+        self.expect_unchanged(ALIAS, key.clone())?;
+        self.clear(ALIAS, key);
+        self.clear(ROOM_ALIAS, ROOM_ALIAS.key().number(room.0).text(alias.as_str()).build());
+        Ok(())
+    }
+
+    /// Lists a room in the public room directory, or takes it out.
+    pub fn set_published(&mut self, room: RoomNum, published: bool) {
+        let key = PUBLISHED.key().number(room.0).build();
+        if published {
+            self.put(PUBLISHED, key, &());
+        } else {
+            self.clear(PUBLISHED, key);
+        }
+    }
+
+    /// Remembers what a transaction id has made.
+    pub fn put_txn(&mut self, scope: TxnScope<'_>, txn_id: &str, at: UnixMillis, event_id: &EventId) {
+        self.put(TXN, txn_key(scope, txn_id), &(at, event_id.to_owned()));
+    }
+
+    /// The event that a transaction id has made, by these changes included.
+    pub fn txn(&self, scope: TxnScope<'_>, txn_id: &str) -> Result<Option<(UnixMillis, OwnedEventId)>, RecordsError> {
+        self.get(TXN, &txn_key(scope, txn_id))
+    }
+}
+
+fn node_key(node: NodeNum) -> Vec<u8> {
+    STATE_NODE.key().number(node.0).build()
+}
+
+impl Nodes for View {
+    type Bytes = Vec<u8>;
+    type Error = RecordsError;
+
+    fn node(&self, num: NodeNum) -> Result<Option<Vec<u8>>, RecordsError> {
+        self.get_bytes(STATE_NODE, &node_key(num))
+    }
+}
+
+impl Nodes for Changes {
+    type Bytes = Vec<u8>;
+    type Error = RecordsError;
+
+    fn node(&self, num: NodeNum) -> Result<Option<Vec<u8>>, RecordsError> {
+        self.get_bytes(STATE_NODE, &node_key(num))
+    }
+}
+
+impl NewNodes for Changes {
+    fn add(&mut self, bytes: Vec<u8>) -> Result<NodeNum, RecordsError> {
+        let node = self.ids().node()?;
+        self.put_raw(STATE_NODE, node_key(node).into(), bytes.into());
+        Ok(node)
+    }
+}

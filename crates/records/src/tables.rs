@@ -1,0 +1,66 @@
+//! The tables: each has a byte that starts its keys, a family, and a name for errors.
+
+use crate::codec::{self, RecordsError};
+use base::Stamp;
+use serde::de::DeserializeOwned;
+use store::Family;
+use store::key::KeyBuilder;
+
+/// A table of the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table {
+    /// The first byte of every key; unique over all families.
+    pub byte: u8,
+    /// Where its keys are.
+    pub family: Family,
+    /// What errors call it.
+    pub name: &'static str,
+}
+
+impl Table {
+    const fn new(byte: u8, family: Family, name: &'static str) -> Self {
+        Self { byte, family, name }
+    }
+
+    /// Begins a key.
+    pub fn key(&self) -> KeyBuilder {
+        KeyBuilder::table(self.byte)
+    }
+
+    /// Reads a value of this table.
+    pub fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, RecordsError> {
+        codec::decode(self.name, bytes)
+    }
+
+    /// Reads a stamped value of this table.
+    pub fn decode_stamped<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<(Stamp, T), RecordsError> {
+        codec::decode_stamped(self.name, bytes)
+    }
+
+    /// What to say of a key that has not this table's shape.
+    pub fn corrupt(&self) -> RecordsError {
+        RecordsError::Corrupt { table: self.name }
+    }
+}
+
+// The store itself: 1 to 9.
+pub(crate) const SCHEMA: Table = Table::new(1, Family::Points, "schema");
+pub(crate) const IDS: Table = Table::new(2, Family::Points, "ids");
+pub(crate) const LOG: Table = Table::new(3, Family::Log, "log");
+
+// Rooms: 10 to 39.
+pub(crate) const ROOM_BY_ID: Table = Table::new(10, Family::Points, "room_by_id");
+pub(crate) const ROOM_HEAD: Table = Table::new(11, Family::Points, "room_head");
+pub(crate) const EVENT: Table = Table::new(12, Family::Events, "event");
+pub(crate) const EVENT_BY_ID: Table = Table::new(13, Family::Points, "event_by_id");
+pub(crate) const TIMELINE: Table = Table::new(14, Family::Ranges, "timeline");
+pub(crate) const STATE_NODE: Table = Table::new(15, Family::Nodes, "state_node");
+pub(crate) const MEMBERSHIP: Table = Table::new(16, Family::Ranges, "membership");
+pub(crate) const ROOM_MEMBER: Table = Table::new(17, Family::Ranges, "room_member");
+pub(crate) const ALIAS: Table = Table::new(18, Family::Points, "alias");
+pub(crate) const ROOM_ALIAS: Table = Table::new(19, Family::Ranges, "room_alias");
+pub(crate) const PUBLISHED: Table = Table::new(20, Family::Ranges, "published");
+pub(crate) const TXN: Table = Table::new(21, Family::Points, "txn");
+
+// Receipts and other things about rooms that are not events: 40 to 49.
+// Accounts, devices, sessions, what users store: 50 to 79.

@@ -1,6 +1,6 @@
 //! The room state map with 100,000 members: reading, changing and comparing.
 
-#![expect(missing_docs, clippy::unwrap_used, reason = "a benchmark has no users and may stop at an error")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may stop at an error")]
 
 use base::{EventNum, NodeNum};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};

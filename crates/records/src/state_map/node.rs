@@ -203,8 +203,13 @@ impl Size {
             self.shortest = key.len();
         } else {
             let same = |pair: &(&u8, &u8)| pair.0 == pair.1;
-            self.prefix = self.first.iter().zip(key).take(self.prefix).take_while(same).count();
-            self.suffix = self.first.iter().rev().zip(key.iter().rev()).take(self.suffix).take_while(same).count();
+            // Most keys share what those before them share, and comparing that at once is quickest.
+            if !self.first.get(..self.prefix).is_some_and(|prefix| key.starts_with(prefix)) {
+                self.prefix = self.first.iter().zip(key).take_while(same).count();
+            }
+            if !self.first.get(self.first.len() - self.suffix..).is_some_and(|suffix| key.ends_with(suffix)) {
+                self.suffix = self.first.iter().rev().zip(key.iter().rev()).take_while(same).count();
+            }
             self.shortest = self.shortest.min(key.len());
         }
         self.count += 1;

@@ -110,8 +110,11 @@ fn a_key() -> impl Strategy<Value = (String, String)> {
     (kind, state_key)
 }
 
+/// Changes that are made at once.
+type Batch = Vec<((String, String), Option<u64>)>;
+
 /// Batches of changes.
-fn batches() -> impl Strategy<Value = Vec<Vec<((String, String), Option<u64>)>>> {
+fn batches() -> impl Strategy<Value = Vec<Batch>> {
     let event = prop_oneof![
         3 => (1_u64..40).prop_map(Some),
         1 => any::<u64>().prop_map(Some),
@@ -125,7 +128,7 @@ fn batches() -> impl Strategy<Value = Vec<Vec<((String, String), Option<u64>)>>>
 }
 
 /// The roots and the plain maps after each batch, from the empty state on.
-fn apply_batches(shelf: &mut Shelf, batches: &[Vec<((String, String), Option<u64>)>]) -> Vec<(StateRoot, Plain)> {
+fn apply_batches(shelf: &mut Shelf, batches: &[Batch]) -> Vec<(StateRoot, Plain)> {
     let mut history = vec![(StateRoot::EMPTY, Plain::new())];
     for batch in batches {
         let (root, mut plain) = history.last().cloned().unwrap();

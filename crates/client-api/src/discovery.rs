@@ -1,0 +1,55 @@
+//! What the server can do: versions and capabilities.
+
+use crate::routes::Routes as _;
+use crate::session::Session;
+use crate::{ApiError, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The versions of the specification that clients may count on.
+///
+/// A client takes a version here as leave to use all that it brought, and stops asking whether it works: since
+/// v1.3 and v1.4 it takes relations and threads for granted, since v1.11 authenticated media. So a version is
+/// added when what clients derive from it is there. Old and new names of the same endpoints (`r0`, `v3`) are
+/// the only thing that the ones below promise.
+const VERSIONS: [&str; 3] = ["r0.6.1", "v1.1", "v1.2"];
+
+/// What a client may use although its version is not among [`VERSIONS`] yet: `m.profile_fields` and the fields
+/// of profiles with their stable names (v1.16).
+const UNSTABLE_FEATURES: [&str; 1] = ["uk.tcpip.msc4133.stable"];
+
+/// The room versions of this server, all stable, and the one that new rooms have.
+const ROOM_VERSIONS: [&str; 12] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
+const ROOM_VERSION_DEFAULT: &str = "12";
+
+/// The endpoints of discovery.
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new().route("/_matrix/client/versions", get(versions)).v3("/capabilities", get(capabilities))
+}
+
+/// `GET /versions`
+async fn versions() -> Json<Value> {
+    let features: Map<String, Value> =
+        UNSTABLE_FEATURES.iter().map(|feature| ((*feature).to_owned(), json!(true))).collect();
+    Json(json!({ "versions": VERSIONS, "unstable_features": features }))
+}
+
+/// `GET /capabilities`
+async fn capabilities(_: Session) -> Result<Json<Value>, ApiError> {
+    let available: Map<String, Value> =
+        ROOM_VERSIONS.iter().map(|version| ((*version).to_owned(), json!("stable"))).collect();
+    Ok(Json(json!({
+        "capabilities": {
+            "m.change_password": { "enabled": true },
+            "m.room_versions": { "default": ROOM_VERSION_DEFAULT, "available": available },
+            "m.set_displayname": { "enabled": true },
+            "m.set_avatar_url": { "enabled": true },
+            "m.3pid_changes": { "enabled": false },
+            "m.get_login_token": { "enabled": false },
+            "m.profile_fields": { "enabled": true },
+            "m.forget_forced_upon_leave": { "enabled": false },
+        }
+    })))
+}

@@ -1,0 +1,202 @@
+//! Errors as clients see them (client-server API, "Standard error response").
+
+use accounts::Error as AccountsError;
+use axum::response::{IntoResponse, Response};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
+use records::RecordsError;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Why a request failed: a status, an error code, a sentence for people, and what else the body has.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    /// `None` only for the first answer of user-interactive authentication, which is not quite an error.
+    code: Option<&'static str>,
+    message: Cow<'static, str>,
+    extra: Map<String, Value>,
+    retry_after: Option<Duration>,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident: $status:ident, $code:literal;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(message: impl Into<Cow<'static, str>>) -> Self {
+            Self::new(StatusCode::$status, $code, message)
+        }
+    )*};
+}
+
+/// One constructor an error code, with the status that the specification gives it where it gives one.
+impl ApiError {
+    codes! {
+        /// The asker may not do this.
+        forbidden: FORBIDDEN, "M_FORBIDDEN";
+        /// The body is JSON, but not of the right shape.
+        bad_json: BAD_REQUEST, "M_BAD_JSON";
+        /// The body is not JSON.
+        not_json: BAD_REQUEST, "M_NOT_JSON";
+        /// What was asked for does not exist.
+        not_found: NOT_FOUND, "M_NOT_FOUND";
+        /// A parameter has a wrong value.
+        invalid_param: BAD_REQUEST, "M_INVALID_PARAM";
+        /// A parameter is missing.
+        missing_param: BAD_REQUEST, "M_MISSING_PARAM";
+        /// The request, or what it would make, is too large.
+        too_large: PAYLOAD_TOO_LARGE, "M_TOO_LARGE";
+        /// The account is deactivated.
+        user_deactivated: FORBIDDEN, "M_USER_DEACTIVATED";
+        /// The user id is taken.
+        user_in_use: BAD_REQUEST, "M_USER_IN_USE";
+        /// The user id is not valid.
+        invalid_username: BAD_REQUEST, "M_INVALID_USERNAME";
+        /// The user id belongs to an application service.
+        exclusive: BAD_REQUEST, "M_EXCLUSIVE";
+        /// The password is too weak.
+        weak_password: BAD_REQUEST, "M_WEAK_PASSWORD";
+        /// Guests may not do this.
+        guest_access_forbidden: FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN";
+        /// The alias is taken.
+        room_in_use: BAD_REQUEST, "M_ROOM_IN_USE";
+        /// The initial state of a room is not valid.
+        invalid_room_state: BAD_REQUEST, "M_INVALID_ROOM_STATE";
+        /// The room version is not supported.
+        unsupported_room_version: BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION";
+        /// The alias of a canonical-alias event is not one of the room.
+        bad_alias: BAD_REQUEST, "M_BAD_ALIAS";
+        /// The room is not in the state that the request needs.
+        bad_state: FORBIDDEN, "M_BAD_STATE";
+        /// No server could say whether the user may join a restricted room.
+        unable_to_authorise_join: BAD_REQUEST, "M_UNABLE_TO_AUTHORISE_JOIN";
+        /// The server may not let others into a restricted room.
+        unable_to_grant_join: BAD_REQUEST, "M_UNABLE_TO_GRANT_JOIN";
+        /// The profile would be too large.
+        profile_too_large: BAD_REQUEST, "M_PROFILE_TOO_LARGE";
+        /// A name of a profile field is too long.
+        key_too_large: BAD_REQUEST, "M_KEY_TOO_LARGE";
+        /// Third-party identifiers are not supported.
+        threepid_denied: FORBIDDEN, "M_THREEPID_DENIED";
+        /// The token is of no use.
+        unauthorized: UNAUTHORIZED, "M_UNAUTHORIZED";
+    }
+
+    /// An error with this status and code.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code: Some(code), message: message.into(), extra: Map::new(), retry_after: None }
+    }
+
+    /// The same error with another status.
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same error with one more field.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.extra.insert(field.to_owned(), value);
+        self
+    }
+
+    /// What user-interactive authentication still wants: 401 with these fields, and a code if a stage failed.
+    #[must_use]
+    pub fn interactive(fields: Map<String, Value>, failed: Option<(&'static str, Cow<'static, str>)>) -> Self {
+        let (code, message) = failed.map_or((None, Cow::Borrowed("")), |(code, message)| (Some(code), message));
+        Self { status: StatusCode::UNAUTHORIZED, code, message, extra: fields, retry_after: None }
+    }
+
+    /// No such endpoint.
+    #[must_use]
+    pub fn unrecognized() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "there is no such endpoint")
+    }
+
+    /// The endpoint exists, but not with this method.
+    #[must_use]
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "the endpoint does not have this method")
+    }
+
+    /// No access token.
+    #[must_use]
+    pub fn missing_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_MISSING_TOKEN", "an access token is needed")
+    }
+
+    /// A token that means nothing. With `soft_logout` the client keeps what it stored and logs in again.
+    #[must_use]
+    pub fn unknown_token(soft_logout: bool) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "the token is not known or has expired")
+            .with("soft_logout", json!(soft_logout))
+    }
+
+    /// Too much, too often; `retry_after` tells when to try again.
+    #[must_use]
+    pub fn limit_exceeded(retry_after: Duration) -> Self {
+        let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "too many requests");
+        Self { retry_after: Some(retry_after), ..error.with("retry_after_ms", json!(millis)) }
+    }
+
+    /// The room has a version that this server does not support.
+    #[must_use]
+    pub fn incompatible_room_version(version: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_INCOMPATIBLE_ROOM_VERSION", "the room's version is not supported")
+            .with("room_version", json!(version))
+    }
+
+    /// Something failed that should not. Logged here, once: somebody must look.
+    #[must_use]
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a request failed within the server");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "the server failed; its log says why")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = self.extra;
+        if let Some(code) = self.code {
+            body.insert("errcode".to_owned(), json!(code));
+            body.insert("error".to_owned(), json!(self.message));
+        }
+        let mut response = (self.status, axum::Json(Value::Object(body))).into_response();
+        if let Some(retry_after) = self.retry_after {
+            // Whole seconds, rounded up: a client that waits less would be refused again.
+            let seconds = u64::try_from(retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<RecordsError> for ApiError {
+    fn from(error: RecordsError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<AccountsError> for ApiError {
+    fn from(error: AccountsError) -> Self {
+        let message = error.to_string();
+        match error {
+            AccountsError::UnknownToken { soft_logout } => Self::unknown_token(soft_logout),
+            AccountsError::WrongPassword => Self::forbidden(message),
+            AccountsError::Deactivated => Self::user_deactivated(message),
+            AccountsError::NoSuchUser | AccountsError::NoSuchDevice => Self::not_found(message),
+            AccountsError::UserInUse => Self::user_in_use(message),
+            AccountsError::InvalidUsername(_) => Self::invalid_username(message),
+            AccountsError::WeakPassword(_) => Self::weak_password(message),
+            AccountsError::Busy | AccountsError::Contended => Self::limit_exceeded(Duration::from_secs(1)),
+            AccountsError::TooLarge(_) => Self::too_large(message),
+            AccountsError::KeyTooLarge => Self::key_too_large(message),
+            AccountsError::ProfileTooLarge => Self::profile_too_large(message),
+            AccountsError::Records(_) | AccountsError::Commit(_) => Self::internal(&message),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The Matrix client-server API: what a request asks is read from HTTP, done by the crates below, and answered.
+//!
+//! Only here are status codes and error codes known. Every area is a module with a `routes` function, and
+//! every endpoint a function that takes what it needs through extractors: [`wire::Wire`] for the request,
+//! [`session::Session`] for who asks. CORS, timeouts and the size of the whole request are layered around
+//! [`router`] by the binary.
+
+mod account;
+mod discovery;
+mod error;
+mod limits;
+mod rooms;
+mod routes;
+mod session;
+mod sync;
+mod wire;
+
+pub use error::ApiError;
+pub use limits::{Limits, Rate, RateLimits};
+pub use session::ClientAddress;
+
+use accounts::Accounts;
+use axum::Router;
+use base::config::ByteSize;
+use base::{Clock, Random};
+use records::Records;
+use ruma::OwnedServerName;
+use std::sync::Arc;
+
+base::config! {
+    /// The client-server API: what clients may send, and how often.
+    pub struct Config {
+        /// The largest body of a request, uploads of files apart. Events are at most 64 KiB by the
+        /// specification; this bounds account data, filters and the state that a new room starts with.
+        pub body_bytes_max: ByteSize = ByteSize::mib(1),
+        /// How often clients may do what.
+        pub limits: Limits,
+    }
+}
+
+/// What the endpoints of one agency work on.
+pub struct State {
+    /// The agency's name.
+    pub server_name: OwnedServerName,
+    /// What is stored.
+    pub records: Records,
+    /// Users, sessions, and what users store.
+    pub accounts: Accounts,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The settings.
+    pub config: Config,
+    /// Who did how much lately; [`RateLimits::new`] with the same settings and clock.
+    pub limits: RateLimits,
+}
+
+/// All endpoints of one agency.
+///
+/// What does not exist answers 404 `M_UNRECOGNIZED`, and a method that an endpoint doesn't have answers 405
+/// `M_UNRECOGNIZED` (client-server API, "Common error codes"). The address of the client is expected as a
+/// request extension of the type [`ClientAddress`].
+pub fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .merge(discovery::routes())
+        .merge(account::routes())
+        .merge(rooms::routes())
+        .merge(sync::routes())
+        .fallback(async || ApiError::unrecognized())
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .with_state(state)
+}

@@ -1,0 +1,74 @@
+//! Who asks.
+
+use crate::{ApiError, State};
+use accounts::SessionInfo;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// The address of the client as the binary knows it, behind whatever proxy. Put into the extensions of each
+/// request; requests without it share one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl FromRequestParts<Arc<State>> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<State>) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or(Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
+    }
+}
+
+/// The session of the user who asks. As an extractor it requires a valid access token: 401 `M_MISSING_TOKEN`
+/// or `M_UNKNOWN_TOKEN` without. `Option<Session>` lets those without a token through, and still refuses a
+/// wrong one.
+#[derive(Clone, Debug)]
+pub(crate) struct Session(pub Arc<SessionInfo>);
+
+impl Deref for Session {
+    type Target = SessionInfo;
+
+    fn deref(&self) -> &SessionInfo {
+        &self.0
+    }
+}
+
+impl FromRequestParts<Arc<State>> for Session {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
+        authenticate(parts, state).await?.ok_or_else(ApiError::missing_token)
+    }
+}
+
+impl OptionalFromRequestParts<Arc<State>> for Session {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Self>, ApiError> {
+        authenticate(parts, state).await
+    }
+}
+
+async fn authenticate(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Session>, ApiError> {
+    let Some(token) = token(parts) else { return Ok(None) };
+    let Ok(address) = ClientAddress::from_request_parts(parts, state).await;
+    let session = state.accounts.authenticate(&token, address.0).await?;
+    Ok(Some(Session(session)))
+}
+
+/// The access token: from the header, or from the query as it was once done (client-server API, "Using access
+/// tokens": deprecated for clients since 1.11, still required of servers).
+fn token(parts: &Parts) -> Option<String> {
+    if let Some(header) = parts.headers.get(AUTHORIZATION) {
+        let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
+    }
+    let query = parts.uri.query()?;
+    let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token="))?;
+    // Tokens of this server are letters, digits, `-` and `_`: nothing that would be escaped.
+    Some(token.to_owned())
+}

@@ -1,0 +1,163 @@
+//! Requests and responses between HTTP and ruma's types.
+
+use crate::{ApiError, State};
+use axum::body::Body as HttpBody;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::response::{IntoResponse, Response};
+use base::limits::JSON_DEPTH_MAX;
+use bytes::Bytes;
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ruma::api::error::{DeserializationError, FromHttpRequestError};
+use ruma::api::{IncomingRequest, IncomingRequestExt, OutgoingResponse, OutgoingResponseExt};
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error as ValueError, SeqDeserializer};
+use serde_json::error::Category;
+use std::sync::Arc;
+
+/// A request as ruma types it: path, query and body.
+///
+/// - A body that is not JSON: 400 `M_NOT_JSON`. JSON of another shape, or nested deeper than
+///   [`JSON_DEPTH_MAX`]: 400 `M_BAD_JSON`. A body that is too large: 413 `M_TOO_LARGE`. No body at all counts
+///   as `{}`.
+/// - A parameter of the path or the query that is wrong: 400 `M_INVALID_PARAM`; one that is missing: 400
+///   `M_MISSING_PARAM`.
+///
+/// The parameters of the path must come in the order of ruma's fields.
+#[derive(Debug)]
+pub(crate) struct Wire<T>(pub T);
+
+impl<T: IncomingRequest> FromRequest<Arc<State>> for Wire<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let args = path_args(&mut parts, state).await?;
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let body = read(body, state).await?;
+        let request = http::Request::from_parts(parts, &body[..]);
+        T::try_from_http_request(request, &args).map(Self).map_err(refuse)
+    }
+}
+
+/// A body as our own type, for where ruma's loses something. Refused as [`Wire`] does.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+        let body = read(request.into_body(), state).await?;
+        let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
+        serde_json::from_slice(body).map(Self).map_err(|error| refuse_json(&error))
+    }
+}
+
+/// The parameters of the path as our own type: a text, or a tuple of what parses from texts.
+#[derive(Debug)]
+pub(crate) struct Args<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Args<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
+        let args = path_args(parts, state).await?;
+        let args = SeqDeserializer::<_, ValueError>::new(args.into_iter());
+        T::deserialize(args).map(Self).map_err(|error| ApiError::invalid_param(error.to_string()))
+    }
+}
+
+/// A response as ruma types it.
+#[derive(Debug)]
+pub(crate) struct Reply<T>(pub T);
+
+impl<T: OutgoingResponse> IntoResponse for Reply<T> {
+    fn into_response(self) -> Response {
+        match self.0.try_into_http_response::<Vec<u8>>() {
+            Ok(response) => response.map(HttpBody::from),
+            Err(error) => ApiError::internal(&error).into_response(),
+        }
+    }
+}
+
+async fn path_args(parts: &mut Parts, state: &Arc<State>) -> Result<Vec<String>, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, state).await;
+    let params = params.map_err(|_| ApiError::invalid_param("the path is not percent-encoded UTF-8"))?;
+    Ok(params.iter().map(|(_, value)| value.to_owned()).collect())
+}
+
+/// Reads a body within the limits of size and depth.
+pub(crate) async fn read(body: HttpBody, state: &State) -> Result<Bytes, ApiError> {
+    match Limited::new(body, state.config.body_bytes_max.bytes()).collect().await {
+        Ok(body) => {
+            let body = body.to_bytes();
+            if nests_deeper(&body, JSON_DEPTH_MAX) {
+                Err(ApiError::bad_json("the JSON is nested too deeply"))
+            } else {
+                Ok(body)
+            }
+        }
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large("the body is too large")),
+        Err(_) => Err(ApiError::not_json("the body was cut off")),
+    }
+}
+
+/// Whether JSON is nested deeper than this. What is not JSON may answer either way.
+fn nests_deeper(json: &[u8], depth_max: usize) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > depth_max {
+            return true;
+        }
+    }
+    false
+}
+
+fn refuse(error: FromHttpRequestError) -> ApiError {
+    match error {
+        FromHttpRequestError::MethodMismatch { .. } => ApiError::wrong_method(),
+        FromHttpRequestError::Deserialization(DeserializationError::Json(error)) => refuse_json(&error),
+        FromHttpRequestError::Deserialization(DeserializationError::Utf8(_)) => {
+            ApiError::not_json("the body is not UTF-8")
+        }
+        FromHttpRequestError::Deserialization(DeserializationError::Query(error)) => {
+            let message = error.to_string();
+            if message.starts_with("missing field") {
+                ApiError::missing_param(message)
+            } else {
+                ApiError::invalid_param(message)
+            }
+        }
+        error => ApiError::invalid_param(error.to_string()),
+    }
+}
+
+/// What to say of JSON that doesn't read.
+pub(crate) fn refuse_json(error: &serde_json::Error) -> ApiError {
+    match error.classify() {
+        Category::Data => ApiError::bad_json(error.to_string()),
+        Category::Syntax | Category::Eof | Category::Io => ApiError::not_json(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_of_texts() {
+        assert!(!nests_deeper(br#"{"a":[1,{"b":"[[[["}]}"#, 3));
+        assert!(nests_deeper(br#"{"a":[1,{"b":"[[[["}]}"#, 2));
+        assert!(!nests_deeper(br#"{"a":"\"[[[[[["}"#, 1));
+        assert!(!nests_deeper(br"[[],[],[]]", 2));
+    }
+}

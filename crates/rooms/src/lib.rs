@@ -1,0 +1,407 @@
+//! The rooms of an agency: each has one writer, which decides and commits, and any number of readers, which
+//! look at snapshots and never wait for it.
+//!
+//! [`Rooms`] is the handle. What it answers to a write is on disk. The network is never awaited here: an
+//! event whose ancestors are unknown comes back as [`RoomError::Missing`].
+
+mod actor;
+mod create;
+mod error;
+mod event;
+mod membership;
+mod reader;
+mod work;
+
+pub use create::{CreateRoom, InitialState, Plan, Preset};
+pub use error::RoomError;
+pub use event::StoredEvent;
+pub use membership::MembershipChange;
+pub use reader::{Recipient, RoomReader};
+pub use room_core::Draft;
+
+use actor::Command;
+use base::{Clock, Order, Random, RoomNum, random_string};
+use dashmap::DashMap;
+use event::Events;
+use membership::{Door, Facts, Outcome, Profile};
+use records::state_map::StateRoot;
+use records::{AliasRecord, Changes, Membership, Records, RoomHead, View};
+use room_core::Room;
+use rules::SigningKey;
+use ruma::serde::JsonObject;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
+use std::sync::Arc;
+use store::CommitError;
+use tokio::sync::mpsc;
+use work::{Loaded, Shared, Work};
+
+/// How many of a user's rooms are written to at the same time when their profile changes or they leave all.
+const ROOMS_AT_ONCE: usize = 16;
+/// How many joined members of this server are looked at to find one who may let somebody in.
+const AUTHORISERS_MAX: usize = 1000;
+
+/// Settings of rooms.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The version of rooms whose creator does not choose one.
+    pub default_version: RoomVersionId,
+    /// How much memory the events take that readers share, in bytes.
+    pub event_cache_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { default_version: rules::DEFAULT_ROOM_VERSION, event_cache_bytes: 32 << 20 }
+    }
+}
+
+/// What makes a request the same as an earlier one: a repeat answers the event that the first has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Txn {
+    /// The device that sends.
+    pub device_id: String,
+    /// The endpoint with its path parameters, such as `send/!room/m.room.message`.
+    pub endpoint: String,
+    /// The transaction id.
+    pub txn_id: String,
+}
+
+/// The rooms of an agency. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms(Arc<Inner>);
+
+struct Inner {
+    records: Records,
+    shared: Arc<Shared>,
+    server_name: OwnedServerName,
+    config: Config,
+    mailboxes: DashMap<RoomNum, mpsc::Sender<Command>>,
+}
+
+impl Rooms {
+    /// The rooms in these records, of the server that the key belongs to.
+    #[must_use]
+    pub fn new(
+        records: Records,
+        key: Arc<SigningKey>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        config: Config,
+    ) -> Self {
+        let server_name = key.server_name().to_owned();
+        let events = Arc::new(Events::new(config.event_cache_bytes));
+        let shared = Arc::new(Shared { events, key, clock, random });
+        Self(Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new() }))
+    }
+
+    /// The name of this server.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName {
+        &self.0.server_name
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The records that the rooms are in.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.0.records
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    pub(crate) fn shared_arc(&self) -> Arc<Shared> {
+        self.0.shared.clone()
+    }
+
+    pub(crate) fn mailboxes(&self) -> &DashMap<RoomNum, mpsc::Sender<Command>> {
+        &self.0.mailboxes
+    }
+
+    /// A room at a view, by number.
+    pub fn reader(&self, view: &View, num: RoomNum) -> Result<Option<RoomReader>, RoomError> {
+        let Some(head) = view.room_head(num)? else { return Ok(None) };
+        let rules =
+            rules::room_rules(&head.version).ok_or_else(|| RoomError::UnsupportedVersion(head.version.to_string()))?;
+        Ok(Some(RoomReader { events: self.0.shared.events.clone(), view: view.clone(), num, head, rules }))
+    }
+
+    /// A room at a view, by id.
+    pub fn reader_by_id(&self, view: &View, room_id: &RoomId) -> Result<Option<RoomReader>, RoomError> {
+        match view.room_num(room_id)? {
+            Some(num) => self.reader(view, num),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends an event. Answered when it is on disk. A state event that sets what is set already answers the
+    /// id of the event that did.
+    pub async fn send(&self, room_id: &RoomId, draft: Draft, txn: Option<Txn>) -> Result<OwnedEventId, RoomError> {
+        let num = num_of(&self.0.records.view(), room_id)?;
+        self.tell(num, |reply| Command::Send { draft, txn, reply }).await
+    }
+
+    /// Makes a room, all of its first events at once.
+    pub async fn create(&self, creator: &UserId, request: CreateRoom) -> Result<OwnedRoomId, RoomError> {
+        let view = self.0.records.view();
+        let profile_of = |user: &UserId| {
+            let is_local = user.server_name() == self.server_name();
+            is_local.then(|| profile(&view, user).unwrap_or_default())
+        };
+        let Plan { version, drafts, alias, published } =
+            create::plan(request, creator, profile_of, self.server_name(), &self.0.config.default_version)?;
+        let rules = rules::room_rules(&version).ok_or_else(|| RoomError::UnsupportedVersion(version.to_string()))?;
+        if alias.as_deref().map(|alias| view.alias(alias)).transpose()?.flatten().is_some() {
+            return Err(RoomError::AliasTaken);
+        }
+        // A room of version 12 gets its id from its first event; the head learns it below.
+        let random_id = self.new_room_id()?;
+        let room_id = (!rules.authorization.room_create_event_id_as_room_id).then(|| random_id.clone());
+        let head = RoomHead {
+            room_id: random_id,
+            version: version.clone(),
+            extremities: Vec::new(),
+            depth: 0,
+            state: StateRoot::EMPTY,
+            joined: 0,
+            invited: 0,
+            backfilled_to: Order(0),
+            generation: 0,
+        };
+        let num = self.0.records.ids().room()?;
+        let loaded = Loaded::new(head, Room::new(room_id, version, rules));
+        let mut work = Work::new(self.shared_arc(), num, loaded, self.0.records.changes(&view));
+        for draft in drafts {
+            work.draft(draft, None).map_err(|error| match error {
+                RoomError::Forbidden(reason) => RoomError::InvalidRoomState(reason),
+                error => error,
+            })?;
+        }
+        let room_id = work.loaded.room.room_id.clone().ok_or_else(|| RoomError::internal("a room without events"))?;
+        work.loaded.head.room_id.clone_from(&room_id);
+        work.changes.put_room(&room_id, num)?;
+        if let Some(alias) = alias.as_deref() {
+            let record = AliasRecord { room_id: room_id.clone(), creator: creator.to_owned() };
+            work.changes.put_alias(alias, num, &record)?;
+        }
+        if published {
+            work.changes.set_published(num, true);
+        }
+        work.finish()?;
+        let changes = std::mem::replace(&mut work.changes, self.no_changes());
+        let stamps = match self.0.records.commit(changes).await {
+            Ok(stamps) => stamps,
+            Err(CommitError::Conflict) => return Err(RoomError::AliasTaken),
+            Err(error) => return Err(error.into()),
+        };
+        work.committed().publish(self.shared(), stamps);
+        Ok(room_id)
+    }
+
+    fn new_room_id(&self) -> Result<OwnedRoomId, RoomError> {
+        let localpart = random_string(&*self.0.shared.random, 18);
+        OwnedRoomId::try_from(format!("!{localpart}:{}", self.0.server_name)).map_err(RoomError::internal)
+    }
+
+    pub(crate) fn no_changes(&self) -> Changes {
+        self.0.records.changes(&self.0.records.view())
+    }
+
+    /// Changes what somebody is to a room; see [`MembershipChange`]. Answers the event, or `None` if all is
+    /// as it should be already.
+    pub async fn change_membership(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        change: MembershipChange,
+        reason: Option<String>,
+        extra: Option<JsonObject>,
+    ) -> Result<Option<OwnedEventId>, RoomError> {
+        let view = self.0.records.view();
+        let reader = self.reader_by_id(&view, room_id)?.ok_or(RoomError::NotFound("the room"))?;
+        let target = change.target(sender);
+        let current = reader.membership(target)?.map(|(_, record)| record);
+        let event = current.as_ref().map(|record| reader.event(record.event)).transpose()?.flatten();
+        let power = reader.power_levels()?;
+        let is_local = target.server_name() == self.server_name();
+        let own_profile = if is_local { Some(profile(&view, target)?) } else { None };
+        let facts = Facts {
+            current: current
+                .as_ref()
+                .zip(event.as_ref())
+                .map(|(record, event)| (record.membership, event.pdu.content())),
+            sender_joined: reader.is_joined(sender)?,
+            power: &power,
+            profile: own_profile.as_ref(),
+            door: self.door(&reader, &change, target, current.as_ref().map(|record| record.membership), &power)?,
+        };
+        let draft = match membership::plan(sender, &change, &facts, reason, extra)? {
+            Outcome::Send(draft) => draft,
+            Outcome::Unchanged => return Ok(None),
+        };
+        let num = reader.num();
+        drop((reader, view));
+        self.tell(num, |reply| Command::Send { draft, txn: None, reply }).await.map(Some)
+    }
+
+    /// What the join rules make of somebody who joins without an invitation.
+    fn door(
+        &self,
+        reader: &RoomReader,
+        change: &MembershipChange,
+        target: &UserId,
+        current: Option<Membership>,
+        power: &rules::PowerLevels,
+    ) -> Result<Door, RoomError> {
+        if *change != MembershipChange::Join || matches!(current, Some(Membership::Join | Membership::Invite)) {
+            return Ok(Door::Plain);
+        }
+        let Some(join_rules) = reader.state_event(reader.state(), "m.room.join_rules", "")? else {
+            return Ok(Door::Plain);
+        };
+        let Some(others) = rules::auth::rooms_that_admit(reader.rules(), &join_rules.pdu) else {
+            return Ok(Door::Plain);
+        };
+        let mut admitted = false;
+        for room_id in others {
+            let Some(num) = reader.view().room_num(&room_id)? else { continue };
+            let membership = reader.view().membership(target, num)?.map(|(_, record)| record.membership);
+            admitted |= membership == Some(Membership::Join);
+        }
+        let mut authorising = None;
+        if admitted {
+            // Those with a level of their own first: they are few, and mostly one of them may invite.
+            let mut joined = Vec::new();
+            for user in power.users().filter(|user| user.server_name() == self.server_name()) {
+                if reader.is_joined(user)? {
+                    joined.push(user.to_owned());
+                }
+            }
+            let members = reader.view().room_members(reader.num(), Membership::Join, None, AUTHORISERS_MAX)?;
+            joined.extend(members.into_iter().map(|(user, _)| user).filter(|u| u.server_name() == self.server_name()));
+            authorising = rules::auth::authorising_user(power, joined.iter().map(AsRef::as_ref)).map(ToOwned::to_owned);
+        }
+        Ok(Door::Restricted { admitted, authorising })
+    }
+
+    /// Takes a room that a user has left out of what they see.
+    pub async fn forget(&self, room_id: &RoomId, user: &UserId) -> Result<(), RoomError> {
+        let num = num_of(&self.0.records.view(), room_id)?;
+        let user = user.to_owned();
+        self.tell(num, |reply| Command::Forget { user, reply }).await
+    }
+
+    /// Shows a user's profile, as the records have it now, in all rooms that they have joined. Rooms that
+    /// refuse are left as they are.
+    pub async fn update_profile(&self, user: &UserId) -> Result<(), RoomError> {
+        self.in_all_rooms(user, &[Membership::Join], MembershipChange::Join).await
+    }
+
+    /// Takes a user out of all rooms: those that they have joined, and those that they could join.
+    pub async fn leave_all(&self, user: &UserId) -> Result<(), RoomError> {
+        let current = [Membership::Join, Membership::Invite, Membership::Knock];
+        self.in_all_rooms(user, &current, MembershipChange::Leave).await
+    }
+
+    async fn in_all_rooms(
+        &self,
+        user: &UserId,
+        current: &[Membership],
+        change: MembershipChange,
+    ) -> Result<(), RoomError> {
+        let view = self.0.records.view();
+        let mut room_ids = Vec::new();
+        for (num, _, record) in view.memberships(user)? {
+            if current.contains(&record.membership) {
+                room_ids.extend(view.room_head(num)?.map(|head| head.room_id));
+            }
+        }
+        drop(view);
+        let limit = Arc::new(tokio::sync::Semaphore::new(ROOMS_AT_ONCE));
+        let mut tasks = tokio::task::JoinSet::new();
+        for room_id in room_ids {
+            let (rooms, user, change, limit) = (self.clone(), user.to_owned(), change.clone(), limit.clone());
+            tasks.spawn(async move {
+                let _permit = limit.acquire_owned().await;
+                let outcome = rooms.change_membership(&room_id, &user, change, None, None).await;
+                outcome.map(drop).or_else(|error| match error {
+                    RoomError::Internal(_) | RoomError::Overloaded => Err(error),
+                    error => {
+                        tracing::debug!(%room_id, %error, "a room refuses a change of all of a user's rooms");
+                        Ok(())
+                    }
+                })
+            });
+        }
+        let mut result = Ok(());
+        while let Some(outcome) = tasks.join_next().await {
+            result = result.and(outcome.unwrap_or_else(|error| Err(RoomError::internal(error))));
+        }
+        result
+    }
+
+    /// Where an alias of this server leads.
+    pub fn resolve_alias(&self, view: &View, alias: &RoomAliasId) -> Result<Option<AliasRecord>, RoomError> {
+        Ok(view.alias(alias)?)
+    }
+
+    /// Names a room. Who may do that is the caller's to check.
+    pub async fn put_alias(&self, alias: &RoomAliasId, room_id: &RoomId, creator: &UserId) -> Result<(), RoomError> {
+        let view = self.0.records.view();
+        let num = num_of(&view, room_id)?;
+        if view.alias(alias)?.is_some() {
+            return Err(RoomError::AliasTaken);
+        }
+        let mut changes = self.0.records.changes(&view);
+        let record = AliasRecord { room_id: room_id.to_owned(), creator: creator.to_owned() };
+        changes.put_alias(alias, num, &record)?;
+        match self.0.records.commit(changes).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Conflict) => Err(RoomError::AliasTaken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes an alias. Who may do that is the caller's to check.
+    pub async fn delete_alias(&self, alias: &RoomAliasId) -> Result<(), RoomError> {
+        let view = self.0.records.view();
+        let record = view.alias(alias)?.ok_or(RoomError::NotFound("the alias"))?;
+        let num = num_of(&view, &record.room_id)?;
+        let mut changes = self.0.records.changes(&view);
+        changes.clear_alias(alias, num)?;
+        match self.0.records.commit(changes).await {
+            // Somebody else has removed it, or named another room with it.
+            Err(CommitError::Conflict) => Err(RoomError::NotFound("the alias")),
+            outcome => Ok(outcome.map(drop)?),
+        }
+    }
+
+    /// Lists a room in the public room directory, or takes it out. Who may do that is the caller's to check.
+    pub async fn set_published(&self, room_id: &RoomId, published: bool) -> Result<(), RoomError> {
+        let view = self.0.records.view();
+        let num = num_of(&view, room_id)?;
+        if view.is_published(num)? == published {
+            return Ok(());
+        }
+        let mut changes = self.0.records.changes(&view);
+        changes.set_published(num, published);
+        Ok(self.0.records.commit(changes).await.map(drop)?)
+    }
+}
+
+fn num_of(view: &View, room_id: &RoomId) -> Result<RoomNum, RoomError> {
+    view.room_num(room_id)?.ok_or(RoomError::NotFound("the room"))
+}
+
+/// How a user of this server appears in rooms.
+fn profile(_view: &View, _user: &UserId) -> Result<Profile, RoomError> {
+    let fields = std::collections::BTreeMap::<String, serde_json::Value>::new();
+    let text = |name: &str| fields.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);
+    Ok(Profile { displayname: text("displayname"), avatar_url: text("avatar_url") })
+}

@@ -1,0 +1,356 @@
+//! A room as its readers see it: at one view of the store, without entering the room's queue.
+
+use crate::event::Events;
+use crate::{RoomError, StoredEvent};
+use base::{EventNum, Order, RoomNum, Stamp, UnixMillis};
+use records::state_map::StateRoot;
+use records::{EventStatus, Membership, MembershipRecord, RoomHead, View};
+use rules::client_event::{Format, client_event, with_unsigned};
+use rules::visibility::{HistoryVisibility, Later, Moment, may_see, may_see_change};
+use rules::{Pdu, PowerLevels};
+use ruma::events::StateEventType;
+use ruma::events::room::member::MembershipState;
+use ruma::room_version_rules::RoomVersionRules;
+use ruma::{DeviceId, EventId, RoomId, UserId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::Direction;
+
+/// How many of a user's own membership events are looked at to find their last join. Somebody who changed
+/// their profile more often than this while not being a member does not exist: only members have profiles.
+const MEMBERSHIP_STEPS_MAX: usize = 16;
+
+/// The state that those outside of a room get to see with an invitation or a knock (client-server API,
+/// "Stripped state").
+pub(crate) const STRIPPED_TYPES: [&str; 8] = [
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+    "m.room.history_visibility",
+];
+
+/// For whom an event is put into words.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipient<'a> {
+    /// The user.
+    pub user_id: &'a UserId,
+    /// Their device: it alone sees the transaction id of what it sent.
+    pub device_id: Option<&'a DeviceId>,
+    /// The time, for `age`.
+    pub now: UnixMillis,
+}
+
+/// A room at a view.
+pub struct RoomReader {
+    pub(crate) events: Arc<Events>,
+    pub(crate) view: View,
+    pub(crate) num: RoomNum,
+    pub(crate) head: RoomHead,
+    pub(crate) rules: RoomVersionRules,
+}
+
+impl RoomReader {
+    /// The room's number.
+    #[must_use]
+    pub fn num(&self) -> RoomNum {
+        self.num
+    }
+
+    /// The room's head.
+    #[must_use]
+    pub fn head(&self) -> &RoomHead {
+        &self.head
+    }
+
+    /// The room's id.
+    #[must_use]
+    pub fn room_id(&self) -> &RoomId {
+        &self.head.room_id
+    }
+
+    /// What the room's version demands.
+    #[must_use]
+    pub fn rules(&self) -> &RoomVersionRules {
+        &self.rules
+    }
+
+    /// The view.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The current state.
+    #[must_use]
+    pub fn state(&self) -> StateRoot {
+        self.head.state
+    }
+
+    /// An event by number.
+    pub fn event(&self, num: EventNum) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+        self.events.get_one(&self.view, &self.rules, num)
+    }
+
+    /// Events by number, in their order; those that don't exist are left out.
+    pub fn events(&self, nums: &[EventNum]) -> Result<Vec<Arc<StoredEvent>>, RoomError> {
+        self.events.get(&self.view, &self.rules, nums)
+    }
+
+    /// An event of this room that clients may know of: neither rejected nor soft-failed nor an outlier.
+    pub fn event_by_id(&self, event_id: &EventId) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+        let Some(num) = self.view.event_num(event_id)? else { return Ok(None) };
+        // The room is looked at before the event is parsed: another room's version may not fit.
+        let Some((_, record)) = self.view.event(num)? else { return Ok(None) };
+        if record.room != self.num || record.status != EventStatus::Accepted {
+            return Ok(None);
+        }
+        self.event(num)
+    }
+
+    /// The event at an entry of a state of this room.
+    pub fn state_event(
+        &self,
+        state: StateRoot,
+        kind: &str,
+        state_key: &str,
+    ) -> Result<Option<Arc<StoredEvent>>, RoomError> {
+        match state.get(&self.view, kind, state_key)? {
+            Some(num) => self.event(num),
+            None => Ok(None),
+        }
+    }
+
+    /// All of a state.
+    pub fn state_events(&self, state: StateRoot) -> Result<Vec<Arc<StoredEvent>>, RoomError> {
+        let nums: Vec<_> =
+            state.entries(&self.view).map(|entry| entry.map(|entry| entry.event)).collect::<Result<_, _>>()?;
+        self.events(&nums)
+    }
+
+    /// The events of one type in a state, in the order of their state keys.
+    pub fn state_events_of(&self, state: StateRoot, kind: &str) -> Result<Vec<Arc<StoredEvent>>, RoomError> {
+        let nums: Vec<_> = state
+            .entries_of(&self.view, kind, None)
+            .map(|entry| entry.map(|entry| entry.event))
+            .collect::<Result<_, _>>()?;
+        self.events(&nums)
+    }
+
+    /// What a state has that another one has not, or has otherwise.
+    pub fn state_diff(&self, from: StateRoot, to: StateRoot) -> Result<Vec<Arc<StoredEvent>>, RoomError> {
+        let mut nums = Vec::new();
+        for difference in from.diff(&self.view, to) {
+            nums.extend(difference?.after);
+        }
+        self.events(&nums)
+    }
+
+    /// The events after `after` and up to `up_to`, from the end that `direction` starts with, at most
+    /// `events_max`.
+    pub fn timeline(
+        &self,
+        after: Order,
+        up_to: Order,
+        direction: Direction,
+        events_max: usize,
+    ) -> Result<Vec<Arc<StoredEvent>>, RoomError> {
+        let entries = self.view.timeline(self.num, after, up_to, direction, events_max)?;
+        let nums: Vec<_> = entries.iter().map(|entry| entry.event).collect();
+        self.events(&nums)
+    }
+
+    /// The state after the last event up to `order`; empty before the first.
+    pub fn state_at(&self, order: Order) -> Result<StateRoot, RoomError> {
+        let Some(entry) = self.view.timeline_last(self.num, order)? else { return Ok(StateRoot::EMPTY) };
+        Ok(self.event(entry.event)?.map_or(StateRoot::EMPTY, |event| event.record.state_after))
+    }
+
+    /// What a user is to the room, and since when.
+    pub fn membership(&self, user: &UserId) -> Result<Option<(Stamp, MembershipRecord)>, RoomError> {
+        Ok(self.view.membership(user, self.num)?)
+    }
+
+    /// Whether a user is joined.
+    pub fn is_joined(&self, user: &UserId) -> Result<bool, RoomError> {
+        Ok(self.membership(user)?.is_some_and(|(_, record)| record.membership == Membership::Join))
+    }
+
+    /// The power levels by the current state.
+    pub fn power_levels(&self) -> Result<PowerLevels, RoomError> {
+        let [create, levels] =
+            PowerLevels::state_needed().map(|(kind, key)| self.state_event(self.head.state, &kind.to_string(), &key));
+        let (create, levels) = (create?, levels?);
+        Ok(PowerLevels::new(
+            &self.rules,
+            create.as_ref().map(|event| &*event.pdu),
+            levels.as_ref().map(|event| &*event.pdu),
+        ))
+    }
+
+    /// The members and the visibility of history as a state has them.
+    fn moment(&self, user: &UserId, state: StateRoot) -> Result<Moment, RoomError> {
+        let keys = [("m.room.history_visibility", ""), ("m.room.member", user.as_str())];
+        let found = state.get_many(&self.view, &keys)?;
+        let read = |num: Option<Option<EventNum>>| num.flatten().map(|num| self.event(num)).transpose();
+        let mut found = found.into_iter();
+        let (visibility, member) = (read(found.next())?.flatten(), read(found.next())?.flatten());
+        Ok(Moment {
+            visibility: HistoryVisibility::of_content(visibility.as_ref().map(|event| event.pdu.content())),
+            membership: member.map_or(MembershipState::Leave, |event| membership_of(&event.pdu)),
+        })
+    }
+
+    /// When the user joined last, by following their membership events back.
+    fn last_join(&self, user: &UserId) -> Result<Option<Order>, RoomError> {
+        let mut next = self.membership(user)?.map(|(_, record)| record.event);
+        for _ in 0..MEMBERSHIP_STEPS_MAX {
+            let Some(event) = next.map(|num| self.event(num)).transpose()?.flatten() else { return Ok(None) };
+            if membership_of(&event.pdu) == MembershipState::Join {
+                return Ok(Some(event.order));
+            }
+            next = event.record.replaces;
+        }
+        Ok(None)
+    }
+
+    /// Which of these events a user may see (client-server API, "Room history visibility"), and what the
+    /// user was to the room at each. `None`: the event is not for them.
+    pub fn visible(
+        &self,
+        user: &UserId,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Option<MembershipState>>, RoomError> {
+        let current = self.membership(user)?;
+        if let Some((since, record)) = &current
+            && record.membership == Membership::Join
+            && events.iter().all(|event| event.order >= Order::from(*since))
+        {
+            // A member since before the first of them sees them all, whatever the visibility.
+            return Ok(vec![Some(MembershipState::Join); events.len()]);
+        }
+        let last_join = self.last_join(user)?;
+        let mut moments: HashMap<StateRoot, Moment> = HashMap::new();
+        let mut moment = |state: StateRoot| -> Result<Moment, RoomError> {
+            if let Some(moment) = moments.get(&state) {
+                return Ok(moment.clone());
+            }
+            let moment = self.moment(user, state)?;
+            moments.insert(state, moment.clone());
+            Ok(moment)
+        };
+        let mut visible = Vec::with_capacity(events.len());
+        for event in events {
+            let later = match last_join {
+                Some(join) if join >= event.order => Later::Joined,
+                _ => Later::NeverJoined,
+            };
+            let after = moment(event.record.state_after)?;
+            let changes = matches!(event.pdu.kind().to_string().as_str(), "m.room.history_visibility")
+                || event.pdu.state_key() == Some(user.as_str());
+            let sees = if changes && event.record.state_before != event.record.state_after {
+                may_see_change(&moment(event.record.state_before)?, &after, later)
+            } else {
+                may_see(&after, later)
+            };
+            visible.push(sees.then_some(after.membership));
+        }
+        Ok(visible)
+    }
+
+    /// Whether somebody who is not a member may see the room as it is now.
+    pub fn is_world_readable(&self) -> Result<bool, RoomError> {
+        let event = self.state_event(self.head.state, "m.room.history_visibility", "")?;
+        let visibility = HistoryVisibility::of_content(event.as_ref().map(|event| event.pdu.content()));
+        Ok(visibility == HistoryVisibility::WorldReadable)
+    }
+
+    /// An event in the client's format, with the `unsigned` that this recipient gets. `membership` is what
+    /// they were to the room at the event, as [`RoomReader::visible`] says.
+    pub fn client_event(
+        &self,
+        event: &StoredEvent,
+        recipient: Recipient<'_>,
+        membership: Option<&MembershipState>,
+        format: Format,
+    ) -> Result<Box<RawValue>, RoomError> {
+        let unsigned = self.unsigned(event, recipient, membership)?;
+        let text = with_unsigned(client_event(&event.pdu, format), &unsigned);
+        RawValue::from_string(text).map_err(RoomError::internal)
+    }
+
+    fn unsigned(
+        &self,
+        event: &StoredEvent,
+        recipient: Recipient<'_>,
+        membership: Option<&MembershipState>,
+    ) -> Result<String, RoomError> {
+        #[derive(serde::Serialize)]
+        struct Unsigned<'a> {
+            age: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            membership: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            prev_content: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            prev_sender: Option<&'a UserId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            replaces_state: Option<&'a EventId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            redacted_because: Option<&'a RawValue>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            transaction_id: Option<&'a str>,
+        }
+
+        let replaced = event.record.replaces.map(|num| self.event(num)).transpose()?.flatten();
+        let redaction = event.record.redacted_by.map(|num| self.event(num)).transpose()?.flatten();
+        // A redaction is not redacted within what it redacts: that could go on without end.
+        let because = redaction.map(|redaction| client_event(&redaction.pdu, Format::WithRoomId));
+        let because = because.map(RawValue::from_string).transpose().map_err(RoomError::internal)?;
+        let sent_by = event.record.sent_by.as_ref().filter(|sent_by| {
+            event.pdu.sender() == recipient.user_id
+                && recipient.device_id.is_some_and(|device| device.as_str() == sent_by.device_id)
+        });
+        let unsigned = Unsigned {
+            age: recipient.now.0.saturating_sub(event.pdu.origin_server_ts().0.into()),
+            membership: membership.map(MembershipState::as_str),
+            prev_content: replaced.as_ref().map(|replaced| replaced.pdu.content()),
+            prev_sender: replaced.as_ref().map(|replaced| replaced.pdu.sender()),
+            replaces_state: replaced.as_ref().map(|replaced| (**replaced.pdu.event_id()).as_ref()),
+            redacted_because: because.as_deref(),
+            transaction_id: sent_by.map(|sent_by| sent_by.txn_id.as_str()),
+        };
+        serde_json::to_string(&unsigned).map_err(RoomError::internal)
+    }
+}
+
+/// What a membership event says; leaving is what remains if it says nothing that is known.
+pub(crate) fn membership_of(pdu: &Pdu) -> MembershipState {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
+    serde_json::from_str::<Content>(pdu.content().get()).map_or(MembershipState::Leave, |content| content.membership)
+}
+
+/// The membership that records know, if the event says one that there is.
+pub(crate) fn recorded(state: &MembershipState) -> Option<Membership> {
+    match state {
+        MembershipState::Join => Some(Membership::Join),
+        MembershipState::Invite => Some(Membership::Invite),
+        MembershipState::Knock => Some(Membership::Knock),
+        MembershipState::Leave => Some(Membership::Leave),
+        MembershipState::Ban => Some(Membership::Ban),
+        _ => None,
+    }
+}
+
+/// The string of an event type of a state.
+pub(crate) fn kind_text(kind: &StateEventType) -> String {
+    kind.to_string()
+}

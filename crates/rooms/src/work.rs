@@ -1,0 +1,440 @@
+//! One run of decisions about a room: facts looked up, decisions recorded, all in one batch.
+
+use crate::event::{Events, StoredEvent};
+use crate::reader::{kind_text, membership_of, recorded};
+use crate::{RoomError, Txn};
+use base::{Clock, EventNum, Order, Random, RoomNum, UnixMillis, random_string};
+use records::state_map::StateRoot;
+use records::{Changes, EventRecord, EventStatus, LogEntry, Membership, MembershipRecord, RoomHead, SentBy, TxnScope};
+use room_core::{Change, Draft, Env, Facts, Input, Room, Standing, StateFacts, Tip, Verdict, decide, needs};
+use rules::client_event::stripped_state;
+use rules::pdu::has_written_event_id;
+use rules::{CheckedPdu, Pdu, SigningKey, StateKey, redaction};
+use ruma::events::StateEventType;
+use ruma::{EventId, OwnedEventId, OwnedUserId, UserId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use store::Stamps;
+
+/// How many entries of the current state are kept at hand between decisions.
+const HOT_MAX: usize = 256;
+/// The letters of an event id's localpart in room versions 1 and 2.
+const EVENT_ID_LETTERS: usize = 24;
+
+/// What all rooms of an agency share.
+pub(crate) struct Shared {
+    pub events: Arc<Events>,
+    pub key: Arc<SigningKey>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+/// A room between two runs.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub head: RoomHead,
+    pub room: Room,
+    /// The numbers of the forward extremities.
+    tips: HashMap<OwnedEventId, EventNum>,
+    /// Entries of the current state that decisions asked for, `None` for those that it has not.
+    hot: HashMap<StateKey, Option<(EventNum, Arc<Pdu>)>>,
+}
+
+impl Loaded {
+    /// A room before its first event.
+    pub fn new(head: RoomHead, room: Room) -> Self {
+        Self { head, room, tips: HashMap::new(), hot: HashMap::new() }
+    }
+
+    /// A room as the store has it.
+    pub fn read(shared: &Shared, view: &records::View, head: RoomHead, mut room: Room) -> Result<Self, RoomError> {
+        let mut tips = HashMap::new();
+        for event in shared.events.get(view, &room.rules, &head.extremities)? {
+            let reference_hash = match has_written_event_id(&room.rules) {
+                true => rules::draft::reference_hash_of(&event.pdu, &room.rules)?,
+                false => String::new(),
+            };
+            let event_id = event.pdu.event_id().clone();
+            tips.insert(event_id.clone(), event.num);
+            room.tips.push(Tip { event_id, depth: event.pdu.depth(), reference_hash });
+        }
+        Ok(Self { head, room, tips, hot: HashMap::new() })
+    }
+}
+
+/// An event that a run adds.
+struct Added {
+    nth: u16,
+    num: EventNum,
+    record: EventRecord,
+    pdu: Arc<Pdu>,
+}
+
+/// A run: decisions in turn, each on top of the ones before.
+pub(crate) struct Work {
+    shared: Arc<Shared>,
+    num: RoomNum,
+    now: UnixMillis,
+    pub loaded: Loaded,
+    pub changes: Changes,
+    added: Vec<Added>,
+    redacted: Vec<EventNum>,
+}
+
+impl Work {
+    pub fn new(shared: Arc<Shared>, num: RoomNum, loaded: Loaded, changes: Changes) -> Self {
+        let now = shared.clock.now();
+        Self { shared, num, now, loaded, changes, added: Vec::new(), redacted: Vec::new() }
+    }
+
+    /// Whether the run changes the room itself.
+    pub fn has_events(&self) -> bool {
+        !self.added.is_empty()
+    }
+
+    /// Decides about a draft, and records what comes of it.
+    pub fn draft(&mut self, draft: Draft, txn: Option<&Txn>) -> Result<OwnedEventId, RoomError> {
+        if let Some(txn) = txn
+            && let Some((_, event_id)) = self.changes.txn(txn.scope(&draft.sender), &txn.txn_id)?
+        {
+            return Ok(event_id);
+        }
+        let timed = draft.timestamp.is_some();
+        let input = Input::Draft(draft);
+        let needs = needs(&self.loaded.room, &input)?;
+        let facts =
+            Facts { current: self.state_facts(&needs.state)?, before: None, events: self.events(&needs.events)? };
+        let fresh = match has_written_event_id(&self.loaded.room.rules) {
+            true => random_string(&*self.shared.random, EVENT_ID_LETTERS),
+            false => String::new(),
+        };
+        let env = Env { now: self.now, key: &self.shared.key, fresh: &fresh };
+        match decide(env, &self.loaded.room, input, &facts) {
+            Verdict::Change(change) => {
+                let event_id = change.pdu.event_id().clone();
+                // Setting what is set already changes nothing, and makes no event.
+                if !timed && let Some(same) = self.same_as_current(&change)? {
+                    self.remember(txn, change.pdu.sender(), &same);
+                    return Ok(same);
+                }
+                let sender = change.pdu.sender().to_owned();
+                self.record(*change, self.loaded.head.state, txn)?;
+                self.remember(txn, &sender, &event_id);
+                Ok(event_id)
+            }
+            Verdict::Refused(refusal) => Err(refusal.into()),
+            Verdict::Missing(ids) => Err(RoomError::Missing(ids)),
+        }
+    }
+
+    /// Decides about an event of another server, and records what comes of it. An event that is known
+    /// already changes nothing. The state before it is the one that `before` gives.
+    pub fn event(&mut self, event: CheckedPdu, before: StateRoot) -> Result<OwnedEventId, RoomError> {
+        let event_id = event.event_id().clone();
+        if let Some(num) = self.changes.event_num(&event_id)?
+            && self.changes.event(num)?.is_some_and(|record| record.status != EventStatus::Outlier)
+        {
+            return Ok(event_id);
+        }
+        let input = Input::Event(event);
+        let needs = needs(&self.loaded.room, &input)?;
+        let before_facts = match before == self.loaded.head.state {
+            true => None,
+            false => Some(self.state_facts_at(before, &needs.state)?),
+        };
+        let facts = Facts {
+            current: self.state_facts(&needs.state)?,
+            before: before_facts,
+            events: self.events(&needs.events)?,
+        };
+        let env = Env { now: self.now, key: &self.shared.key, fresh: "" };
+        match decide(env, &self.loaded.room, input, &facts) {
+            Verdict::Change(change) => {
+                self.record(*change, before, None)?;
+                Ok(event_id)
+            }
+            Verdict::Refused(refusal) => Err(refusal.into()),
+            Verdict::Missing(ids) => Err(RoomError::Missing(ids)),
+        }
+    }
+
+    /// Marks a room as forgotten by somebody who is not in it.
+    pub fn forget(&mut self, user: &UserId) -> Result<(), RoomError> {
+        let Some(record) = self.changes.membership(user, self.num)? else {
+            return Err(RoomError::NotFound("your membership of the room"));
+        };
+        if matches!(record.membership, Membership::Join | Membership::Invite | Membership::Knock) {
+            return Err(RoomError::InvalidParam("leave the room before you forget it".to_owned()));
+        }
+        if record.forgotten {
+            return Ok(());
+        }
+        let nth = self.changes.stamp();
+        self.changes.put_membership(nth, user, self.num, &MembershipRecord { forgotten: true, ..record })?;
+        self.changes.log(nth, &LogEntry::Forgotten { user: user.to_owned(), room: self.num });
+        Ok(())
+    }
+
+    /// Writes the head, so that the batch can be committed.
+    pub fn finish(&mut self) -> Result<(), RoomError> {
+        if self.has_events() {
+            self.loaded.head.generation += 1;
+            self.changes.put_room_head(self.num, &self.loaded.head)?;
+        }
+        Ok(())
+    }
+
+    /// What to keep in memory once the batch is committed.
+    pub fn committed(self) -> Committed {
+        Committed { loaded: self.loaded, added: self.added, redacted: self.redacted }
+    }
+
+    fn remember(&mut self, txn: Option<&Txn>, sender: &UserId, event_id: &EventId) {
+        if let Some(txn) = txn {
+            self.changes.put_txn(txn.scope(sender), &txn.txn_id, self.now, event_id);
+        }
+    }
+
+    /// The id of the current state event, if `change` would set the same content in the same name again.
+    fn same_as_current(&mut self, change: &Change) -> Result<Option<OwnedEventId>, RoomError> {
+        let Some(key) = &change.sets else { return Ok(None) };
+        let Some((_, current)) = self.current(key)? else { return Ok(None) };
+        let value = |pdu: &Pdu| serde_json::from_str::<serde_json::Value>(pdu.content().get()).ok();
+        let same = current.sender() == change.pdu.sender() && value(&current) == value(&change.pdu);
+        Ok(same.then(|| current.event_id().clone()))
+    }
+
+    /// The event at an entry of the current state.
+    fn current(&mut self, key: &StateKey) -> Result<Option<(EventNum, Arc<Pdu>)>, RoomError> {
+        if let Some(found) = self.loaded.hot.get(key) {
+            return Ok(found.clone());
+        }
+        let num = self.loaded.head.state.get(&self.changes, &kind_text(&key.0), &key.1)?;
+        let found = match num {
+            Some(num) => self.pdu(num)?.map(|pdu| (num, pdu)),
+            None => None,
+        };
+        if self.loaded.hot.len() >= HOT_MAX {
+            self.loaded.hot.clear();
+        }
+        self.loaded.hot.insert(key.clone(), found.clone());
+        Ok(found)
+    }
+
+    fn state_facts(&mut self, keys: &[StateKey]) -> Result<StateFacts, RoomError> {
+        let mut facts = StateFacts::new();
+        for key in keys {
+            if let Some((_, pdu)) = self.current(key)? {
+                facts.insert(key.clone(), pdu);
+            }
+        }
+        Ok(facts)
+    }
+
+    fn state_facts_at(&self, state: StateRoot, keys: &[StateKey]) -> Result<StateFacts, RoomError> {
+        let mut facts = StateFacts::new();
+        for key in keys {
+            if let Some(num) = state.get(&self.changes, &kind_text(&key.0), &key.1)?
+                && let Some(pdu) = self.pdu(num)?
+            {
+                facts.insert(key.clone(), pdu);
+            }
+        }
+        Ok(facts)
+    }
+
+    fn events(&self, ids: &[OwnedEventId]) -> Result<HashMap<OwnedEventId, Arc<Pdu>>, RoomError> {
+        let mut events = HashMap::new();
+        for id in ids {
+            if let Some(num) = self.changes.event_num(id)?
+                && self.changes.event(num)?.is_some_and(|record| record.room == self.num)
+                && let Some(pdu) = self.pdu(num)?
+            {
+                events.insert(id.clone(), pdu);
+            }
+        }
+        Ok(events)
+    }
+
+    /// An event, one of this run included.
+    fn pdu(&self, num: EventNum) -> Result<Option<Arc<Pdu>>, RoomError> {
+        if let Some(added) = self.added.iter().find(|added| added.num == num) {
+            return Ok(Some(added.pdu.clone()));
+        }
+        let event = self.shared.events.get_one(self.changes.view(), &self.loaded.room.rules, num)?;
+        Ok(event.map(|event| event.pdu.clone()))
+    }
+
+    fn record(&mut self, change: Change, state_before: StateRoot, txn: Option<&Txn>) -> Result<(), RoomError> {
+        let num = match self.changes.event_num(change.pdu.event_id())? {
+            Some(known) => known,
+            None => self.changes.ids().event()?,
+        };
+        let mut record = EventRecord {
+            room: self.num,
+            event_id: change.pdu.event_id().clone(),
+            status: EventStatus::Accepted,
+            state_before,
+            state_after: state_before,
+            replaces: None,
+            redacted_by: None,
+            sent_by: txn.map(|txn| SentBy { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() }),
+            json: change.pdu.json().to_owned(),
+        };
+        match &change.standing {
+            Standing::Accepted => {}
+            Standing::SoftFailed(reason) | Standing::Rejected(reason) => {
+                tracing::info!(event_id = %record.event_id, %reason, "an event is not let into its room");
+                record.status = match change.standing {
+                    Standing::Rejected(_) => EventStatus::Rejected,
+                    _ => EventStatus::SoftFailed,
+                };
+                // A soft-failed state event counts for the events that follow it, though not for the room.
+                if let (Standing::SoftFailed(_), Some(key)) = (&change.standing, change.pdu.state_key()) {
+                    let kind = change.pdu.kind().to_string();
+                    record.state_after = state_before.set(&mut self.changes, &[(&kind, key, num)])?;
+                }
+                self.changes.put_event_outside(num, &record);
+                return Ok(());
+            }
+        }
+        let nth = self.changes.stamp();
+        let mut member = None;
+        if let Some(key) = &change.sets {
+            let kind = kind_text(&key.0);
+            record.replaces = self.current(key)?.map(|(num, _)| num);
+            let on_head = state_before == self.loaded.head.state;
+            record.state_after = state_before.set(&mut self.changes, &[(&kind, &key.1, num)])?;
+            self.loaded.head.state = match on_head {
+                true => record.state_after,
+                false => self.loaded.head.state.set(&mut self.changes, &[(&kind, &key.1, num)])?,
+            };
+            if key.0 == StateEventType::RoomMember {
+                member = self.member_changed(nth, num, &change.pdu)?;
+            }
+            self.loaded.hot.insert(key.clone(), Some((num, change.pdu.clone())));
+        }
+        if let Some(target) = &change.redacts {
+            self.redact(target, num)?;
+        }
+        self.changes.append_event(nth, num, &record);
+        self.changes.log(nth, &LogEntry::Event { room: self.num, event: num, member });
+
+        self.loaded.room.apply(&change);
+        self.loaded.tips.insert(record.event_id.clone(), num);
+        let tips = &change.tips;
+        self.loaded.tips.retain(|id, _| tips.iter().any(|tip| tip.event_id == *id));
+        self.loaded.head.extremities =
+            tips.iter().filter_map(|tip| self.loaded.tips.get(&tip.event_id)).copied().collect();
+        self.loaded.head.depth = tips.iter().map(|tip| tip.depth).max().unwrap_or_default();
+        self.added.push(Added { nth, num, record, pdu: change.pdu });
+        Ok(())
+    }
+
+    /// Brings the member tables in line with a membership event that took effect.
+    fn member_changed(&mut self, nth: u16, num: EventNum, pdu: &Pdu) -> Result<Option<OwnedUserId>, RoomError> {
+        let Some(user) = pdu.state_key().and_then(|key| OwnedUserId::try_from(key).ok()) else { return Ok(None) };
+        let Some(membership) = recorded(&membership_of(pdu)) else { return Ok(None) };
+        let previous = self.changes.membership(&user, self.num)?.map(|record| record.membership);
+        let stripped_state = match membership {
+            Membership::Invite | Membership::Knock => Some(self.stripped_state(pdu)?),
+            _ => None,
+        };
+        let record = MembershipRecord {
+            membership,
+            event: num,
+            sender: pdu.sender().to_owned(),
+            stripped_state,
+            forgotten: false,
+            previous,
+        };
+        self.changes.put_membership(nth, &user, self.num, &record)?;
+        let head = &mut self.loaded.head;
+        for (count, counted) in [(&mut head.joined, Membership::Join), (&mut head.invited, Membership::Invite)] {
+            *count = count.saturating_sub(u64::from(previous == Some(counted)));
+            *count += u64::from(membership == counted);
+        }
+        Ok(Some(user))
+    }
+
+    /// What the room shows to an invited or knocking user: a JSON array of stripped events, with the
+    /// membership events of those who sent and who get `member`.
+    fn stripped_state(&mut self, member: &Pdu) -> Result<String, RoomError> {
+        let mut keys: Vec<StateKey> =
+            crate::reader::STRIPPED_TYPES.iter().map(|kind| (StateEventType::from(*kind), String::new())).collect();
+        if member.state_key() != Some(member.sender().as_str()) {
+            keys.push((StateEventType::RoomMember, member.sender().to_string()));
+        }
+        let mut parts = Vec::new();
+        for key in &keys {
+            parts.extend(self.current(key)?.and_then(|(_, pdu)| stripped_state(&pdu)));
+        }
+        parts.extend(stripped_state(member));
+        Ok(format!("[{}]", parts.join(",")))
+    }
+
+    /// Takes an event's content out of the room.
+    fn redact(&mut self, target: &EventId, by: EventNum) -> Result<(), RoomError> {
+        let Some(num) = self.changes.event_num(target)? else { return Ok(()) };
+        if let Some(added) = self.added.iter_mut().find(|added| added.num == num) {
+            // It is of this very run: its place has no number yet, so it is written again as it was.
+            let pdu = redaction::redact(&added.pdu, &self.loaded.room.rules).map_err(RoomError::internal)?;
+            pdu.json().clone_into(&mut added.record.json);
+            added.record.redacted_by = Some(by);
+            added.pdu = Arc::new(pdu);
+            self.changes.append_event(added.nth, num, &added.record);
+            self.refresh_hot(num)?;
+            return Ok(());
+        }
+        let Some((order, mut record)) = self.changes.view().event(num)? else { return Ok(()) };
+        let rules = &self.loaded.room.rules;
+        let json = std::mem::take(&mut record.json);
+        let pdu = Pdu::parse_stored(record.event_id.clone(), json, rules, false).map_err(RoomError::internal)?;
+        let pdu = redaction::redact(&pdu, rules).map_err(RoomError::internal)?;
+        pdu.json().clone_into(&mut record.json);
+        record.redacted_by.get_or_insert(by);
+        self.changes.rewrite_event(order, num, &record);
+        self.redacted.push(num);
+        for entry in self.loaded.hot.values_mut().flatten().filter(|entry| entry.0 == num) {
+            entry.1 = Arc::new(
+                Pdu::parse_stored(record.event_id.clone(), pdu.json(), rules, false).map_err(RoomError::internal)?,
+            );
+        }
+        Ok(())
+    }
+
+    fn refresh_hot(&mut self, num: EventNum) -> Result<(), RoomError> {
+        let Some(pdu) = self.pdu(num)? else { return Ok(()) };
+        for entry in self.loaded.hot.values_mut().flatten().filter(|entry| entry.0 == num) {
+            entry.1 = pdu.clone();
+        }
+        Ok(())
+    }
+}
+
+/// A run after its commit.
+pub(crate) struct Committed {
+    pub loaded: Loaded,
+    added: Vec<Added>,
+    redacted: Vec<EventNum>,
+}
+
+impl Committed {
+    /// Lets readers see the events without reading them from the store.
+    pub fn publish(self, shared: &Shared, stamps: Stamps) -> Loaded {
+        for num in self.redacted {
+            shared.events.redact(stamps.last, num);
+        }
+        for Added { nth, num, record, pdu } in self.added {
+            let order = Order::from(stamps.nth(nth));
+            shared.events.put(Arc::new(StoredEvent::new(num, order, record, pdu)));
+        }
+        self.loaded
+    }
+}
+
+impl Txn {
+    fn scope<'a>(&'a self, sender: &'a UserId) -> TxnScope<'a> {
+        TxnScope { user: sender, device_id: &self.device_id, endpoint: &self.endpoint }
+    }
+}

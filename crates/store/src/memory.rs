@@ -177,3 +177,10 @@ impl Snapshot for Version {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::conformance!(memory, || (MemoryEngine::new(), ()));
+}

@@ -37,6 +37,9 @@ pub enum Error {
     /// So many passwords are waiting to be checked that this one was not taken.
     #[error("too many logins at once")]
     Busy,
+    /// A password could not be hashed.
+    #[error("hashing a password failed: {0}")]
+    Hashing(String),
     /// What would be stored is larger than its limit.
     #[error("{0} is too large")]
     TooLarge(&'static str),

@@ -1,15 +1,38 @@
-//! Users, devices, sessions, login and what a user stores.
+//! Users, devices, sessions, login, and what a user stores.
+//!
+//! Here is decided who may log in and what a token stands for. How clients ask for it, and how often they may,
+//! is the client API's; what follows from an account for rooms (leaving them when it is deactivated, a new
+//! name in each of them) is done by the caller through `rooms`.
 
+mod config;
+mod devices;
 mod error;
+mod name;
+mod password;
+mod profile;
 mod session;
+mod stored;
+mod token;
+mod user;
 
+pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Terms};
+pub use devices::Device;
 pub use error::Error;
-pub use session::SessionInfo;
+pub use profile::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
+pub use session::{Login, NewSession, SessionInfo};
+pub use stored::{ACCOUNT_DATA_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX, default_push_rules};
+pub use user::{EndSessions, Erase, NewUser};
 
-use base::{Clock, Random};
-use records::Records;
-use ruma::OwnedServerName;
+use base::{Clock, Random, UnixMillis};
+use password::Hasher;
+use records::{Changes, Records, View};
+use ruma::{OwnedServerName, ServerName};
+use session::Cached;
 use std::sync::Arc;
+use store::CommitError;
+
+/// How often a change is decided again after another writer was first.
+const ATTEMPTS_MAX: usize = 10;
 
 /// The accounts of one agency. Cheap to clone.
 #[derive(Clone)]
@@ -20,16 +43,60 @@ struct Shared {
     server_name: OwnedServerName,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    config: Config,
+    hasher: Hasher,
+    cached: Cached,
 }
 
 impl Accounts {
-    /// The accounts that these records hold.
+    /// The accounts that these records hold. Hashes one password, so that it takes as long as a login.
     pub fn open(
         records: Records,
         server_name: OwnedServerName,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        config: Config,
     ) -> Result<Self, Error> {
-        Ok(Self(Arc::new(Shared { records, server_name, clock, random })))
+        let hasher = Hasher::new(&config.password, &*random)?;
+        let cached = Cached::new(&config.sessions);
+        Ok(Self(Arc::new(Shared { records, server_name, clock, random, config, hasher, cached })))
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The agency's name.
+    #[must_use]
+    pub fn server_name(&self) -> &ServerName {
+        &self.0.server_name
+    }
+
+    fn view(&self) -> View {
+        self.0.records.view()
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.0.clock.now()
+    }
+
+    /// Decides changes on the newest view and commits them, again if another writer was first.
+    async fn change<T>(&self, decide: impl Fn(&mut Changes) -> Result<T, Error> + Send) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS_MAX {
+            let mut changes = self.0.records.changes(&self.view());
+            let decided = decide(&mut changes)?;
+            if changes.is_empty() {
+                return Ok(decided);
+            }
+            match self.0.records.commit(changes).await {
+                Ok(_) => return Ok(decided),
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::TooLarge) => return Err(Error::TooLarge("the change")),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Contended)
     }
 }

@@ -7,20 +7,28 @@
 //! bytes for the stamp come between the two. [`SCHEMA_VERSION`] counts the layouts: a store written by a
 //! newer one is refused by [`Records::open`].
 
+mod accounts;
+mod accounts_stored;
 mod changes;
 mod codec;
 mod ids;
 mod log;
+mod receipts;
 mod rooms;
 mod schema;
 pub mod state_map;
 mod tables;
 mod view;
 
+pub use accounts::{
+    AcceptedTerms, AccessTokenRecord, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash, UserRecord,
+};
+pub use accounts_stored::{AccountDatum, Profile};
 pub use changes::Changes;
 pub use codec::RecordsError;
 pub use ids::Ids;
 pub use log::LogEntry;
+pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
 pub use rooms::{
     AliasRecord, EventRecord, EventStatus, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry, TxnScope,
 };

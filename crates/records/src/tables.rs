@@ -63,4 +63,17 @@ pub(crate) const PUBLISHED: Table = Table::new(20, Family::Ranges, "published");
 pub(crate) const TXN: Table = Table::new(21, Family::Points, "txn");
 
 // Receipts and other things about rooms that are not events: 40 to 49.
+pub(crate) const RECEIPT: Table = Table::new(40, Family::Points, "receipt");
+pub(crate) const RECEIPT_BY_STAMP: Table = Table::new(41, Family::Ranges, "receipt_by_stamp");
+
 // Accounts, devices, sessions, what users store: 50 to 79.
+pub(crate) const USER: Table = Table::new(50, Family::Points, "user");
+pub(crate) const DEVICE: Table = Table::new(51, Family::Ranges, "device");
+pub(crate) const ACCESS_TOKEN: Table = Table::new(52, Family::Points, "access_token");
+pub(crate) const REFRESH_TOKEN: Table = Table::new(53, Family::Points, "refresh_token");
+pub(crate) const DEVICE_TOKEN: Table = Table::new(54, Family::Ranges, "device_token");
+pub(crate) const LAST_SEEN: Table = Table::new(55, Family::Ranges, "last_seen");
+pub(crate) const PROFILE: Table = Table::new(56, Family::Points, "profile");
+pub(crate) const ACCOUNT_DATA: Table = Table::new(57, Family::Ranges, "account_data");
+pub(crate) const ACCOUNT_DATA_BY_STAMP: Table = Table::new(58, Family::Ranges, "account_data_by_stamp");
+pub(crate) const FILTER: Table = Table::new(59, Family::Ranges, "filter");

@@ -1,0 +1,148 @@
+//! The settings.
+
+use base::Secret;
+use base::config::{ByteSize, Checks};
+use std::time::Duration;
+
+base::config! {
+    /// Accounts: who may register, how passwords are kept, how long sessions last.
+    pub struct Config {
+        /// Who may register.
+        pub registration: Registration,
+        /// How passwords are kept.
+        pub password: Passwords,
+        /// How long sessions last.
+        pub sessions: Sessions,
+    }
+}
+
+base::config_choice! {
+    /// Who may register.
+    pub enum RegistrationMode {
+        /// Nobody: accounts are made by the operator.
+        Closed = "closed",
+        /// Who has one of the tokens.
+        Token = "token",
+        /// Everybody.
+        Open = "open",
+    }
+}
+
+base::config! {
+    /// Registration by clients. Accounts can always be made with `chancery user create`.
+    #[check = Registration::check]
+    pub struct Registration {
+        /// Who may register: "closed" (nobody), "token" (who has one of the tokens) or "open" (everybody).
+        pub mode: RegistrationMode = RegistrationMode::Closed,
+        /// The tokens of the mode "token", at most 64 letters, digits or `._~-` each. A token can be used any
+        /// number of times until it is removed here.
+        #[example = r#"["a-long-random-word"]"#]
+        pub tokens: Vec<Secret<String>>,
+        /// Policies that must be accepted to register.
+        pub terms: Vec<Terms>,
+    }
+}
+
+base::config! {
+    /// A policy that must be accepted to register, in one language. Several tables with the same policy and
+    /// version give it in several languages.
+    #[required]
+    pub struct Terms {
+        /// What identifies the policy: a lower-case word.
+        #[example = r#""privacy_policy""#]
+        pub policy: String,
+        /// Its version. With a new version it is another policy.
+        #[example = r#""1.0""#]
+        pub version: String,
+        /// The language of the text.
+        #[example = r#""en""#]
+        pub language: String,
+        /// Its title in that language.
+        #[example = r#""Privacy policy""#]
+        pub name: String,
+        /// Where the text is.
+        #[example = r#""https://example.org/privacy-1.0-en.html""#]
+        pub url: String,
+    }
+}
+
+base::config! {
+    /// Passwords. They are kept as Argon2id hashes; the costs apply to passwords that are set from now on.
+    #[check = Passwords::check]
+    pub struct Passwords {
+        /// The shortest password that is accepted, in characters.
+        pub length_min: usize = 8,
+        /// The memory that hashing one password takes.
+        pub argon2_memory: ByteSize = ByteSize::kib(19_456),
+        /// How many times that memory is passed over.
+        pub argon2_passes: u32 = 2,
+        /// How many lanes the memory has.
+        pub argon2_lanes: u32 = 1,
+        /// How many passwords are hashed at once. Unset: as many as the machine has processors.
+        #[example = "4"]
+        pub hashing_at_once_max: Option<usize>,
+        /// How many more may wait for it; what comes then is told to try later.
+        pub hashing_queue_max: usize = 200,
+    }
+}
+
+base::config! {
+    /// Sessions.
+    #[check = Sessions::check]
+    pub struct Sessions {
+        /// How long an access token lasts that its client can refresh.
+        pub access_token_lifetime: Duration = Duration::from_hours(1),
+        /// How long a refresh token lasts that is not used. Unset: forever.
+        #[example = r#""4w""#]
+        pub refresh_token_lifetime: Option<Duration>,
+        /// How long a session of a client lasts that cannot refresh its token; then it has to log in again, and
+        /// keeps its device. Unset: forever.
+        #[example = r#""1w""#]
+        pub unrefreshable_lifetime: Option<Duration>,
+        /// How often it is noted when and from where a device was last seen.
+        pub last_seen_every: Duration = Duration::from_mins(5),
+        /// How many sessions are remembered in memory. Each takes about 400 bytes.
+        pub cached_max: usize = 100_000,
+    }
+}
+
+impl Registration {
+    fn check(&self, wrong: &mut Checks<'_, '_>) {
+        if self.mode == RegistrationMode::Token && self.tokens.is_empty() {
+            wrong.key("tokens", "must have at least one token, or nobody can register");
+        }
+        // Opaque identifiers, at most 64 characters (client-server API, "Token-authenticated registration").
+        let valid = |token: &str| {
+            (1..=64).contains(&token.len())
+                && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+        };
+        if !self.tokens.iter().all(|token| valid(token.expose())) {
+            wrong.key("tokens", "must be 1 to 64 letters, digits or ._~- each");
+        }
+        if self.terms.iter().any(|terms| terms.language == "version") {
+            wrong.key("terms", "cannot have a language called \"version\"");
+        }
+    }
+}
+
+impl Passwords {
+    fn check(&self, wrong: &mut Checks<'_, '_>) {
+        if let Err(error) = crate::password::params(self) {
+            wrong.key("argon2_memory", format_args!("and its passes and lanes don't go together: {error}"));
+        }
+        if self.hashing_at_once_max == Some(0) {
+            wrong.key("hashing_at_once_max", "must be at least 1");
+        }
+    }
+}
+
+impl Sessions {
+    fn check(&self, wrong: &mut Checks<'_, '_>) {
+        if self.access_token_lifetime < Duration::from_secs(10) {
+            wrong.key("access_token_lifetime", "must be at least 10s");
+        }
+        if self.cached_max == 0 {
+            wrong.key("cached_max", "must be at least 1");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What users store: account data and filters. Push rules are the defaults of the specification.
+
+use crate::{Accounts, Error};
+use base::limits::ID_BYTES_MAX;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ruma::push::Ruleset;
+use ruma::{RoomId, UserId};
+use sha2::{Digest, Sha256};
+
+/// The largest content of a piece of account data, in bytes.
+pub const ACCOUNT_DATA_BYTES_MAX: usize = 256 * 1024;
+/// The largest filter, in bytes of JSON.
+pub const FILTER_BYTES_MAX: usize = 64 * 1024;
+/// How many filters a user can store.
+pub const FILTERS_MAX: usize = 1000;
+/// How many bytes of the hash of a filter make its id.
+const FILTER_ID_BYTES: usize = 12;
+
+/// The type of the push rules among account data.
+const PUSH_RULES: &str = "m.push_rules";
+
+/// The push rules that the specification gives a user who has changed none.
+#[must_use]
+pub fn default_push_rules(user: &UserId) -> Ruleset {
+    Ruleset::server_default(user)
+}
+
+impl Accounts {
+    /// Account data of a type, for a room or for the account as a whole: a JSON object.
+    pub fn account_data(&self, user: &UserId, room: Option<&RoomId>, kind: &str) -> Result<Option<String>, Error> {
+        if let Some(content) = self.view().account_data(user, room, kind)? {
+            return Ok(Some(content));
+        }
+        if room.is_none() && kind == PUSH_RULES {
+            let rules = serde_json::json!({ "global": default_push_rules(user) });
+            return Ok(Some(rules.to_string()));
+        }
+        Ok(None)
+    }
+
+    /// Stores account data: a JSON object. Logs it for the user's syncs, unless it is what is stored already.
+    pub async fn set_account_data(
+        &self,
+        user: &UserId,
+        room: Option<&RoomId>,
+        kind: &str,
+        content: &str,
+    ) -> Result<(), Error> {
+        if kind.len() > ID_BYTES_MAX {
+            return Err(Error::TooLarge("the type"));
+        }
+        if content.len() > ACCOUNT_DATA_BYTES_MAX {
+            return Err(Error::TooLarge("the content"));
+        }
+        self.change(|changes| {
+            if changes.view().account_data(user, room, kind)?.as_deref() != Some(content) {
+                changes.put_account_data(user, room, kind, content)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stores a filter and returns its id, which its content decides: the same filter twice is stored once.
+    pub async fn create_filter(&self, user: &UserId, filter: &str) -> Result<String, Error> {
+        if filter.len() > FILTER_BYTES_MAX {
+            return Err(Error::TooLarge("the filter"));
+        }
+        let hash = Sha256::digest(filter);
+        let id = URL_SAFE_NO_PAD.encode(hash.get(..FILTER_ID_BYTES).unwrap_or_default());
+        self.change(|changes| {
+            if changes.view().filter(user, &id)?.is_none() {
+                if changes.view().filter_count(user)? >= FILTERS_MAX {
+                    return Err(Error::TooLarge("the number of filters"));
+                }
+                changes.put_filter(user, &id, filter);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(id)
+    }
+
+    /// A filter that was stored.
+    pub fn filter(&self, user: &UserId, id: &str) -> Result<Option<String>, Error> {
+        Ok(self.view().filter(user, id)?)
+    }
+}

@@ -1,0 +1,193 @@
+//! Users: making, checking and ending accounts.
+
+use crate::password::PASSWORD_BYTES_MAX;
+use crate::{Accounts, Error};
+use base::Secret;
+use records::{AcceptedTerms, TokenHash, UserRecord};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use std::collections::BTreeSet;
+use subtle::ConstantTimeEq;
+
+/// The length of the localparts that are made up for users who choose none.
+const LOCALPART_LENGTH: usize = 12;
+
+/// An account to be made.
+#[derive(Debug)]
+pub struct NewUser {
+    /// The user's id, as [`Accounts::available`] or [`Accounts::user_id`] gave it.
+    pub user_id: OwnedUserId,
+    /// The password; `None` for an account that cannot log in with one.
+    pub password: Option<Secret<String>>,
+    /// Whether the user has accepted the policies of the settings.
+    pub accepted_terms: bool,
+}
+
+/// Which sessions end with a change of the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndSessions {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// All but that of one device.
+    AllBut(OwnedDeviceId),
+}
+
+/// What is left of a deactivated account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erase {
+    /// Everything but its sessions.
+    Nothing,
+    /// Nothing but its name, so that nobody else takes it.
+    Everything,
+}
+
+impl Accounts {
+    /// A localpart for a user who chose none.
+    #[must_use]
+    pub fn made_up_name(&self) -> String {
+        base::random_string(&*self.0.random, LOCALPART_LENGTH).to_ascii_lowercase()
+    }
+
+    /// Refuses a password that is too weak to be set.
+    pub fn check_strength(&self, password: &Secret<String>) -> Result<(), Error> {
+        let (password, length_min) = (password.expose(), self.config().password.length_min);
+        if password.chars().count() < length_min {
+            return Err(Error::WeakPassword(format!("it needs at least {length_min} characters")));
+        }
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(Error::WeakPassword(format!("it has more than {PASSWORD_BYTES_MAX} bytes")));
+        }
+        Ok(())
+    }
+
+    /// Whether a text is one of the registration tokens. Takes the same time whichever it is.
+    #[must_use]
+    pub fn is_registration_token(&self, token: &str) -> bool {
+        let tokens = self.config().registration.tokens.iter();
+        let equal = tokens.map(|known| known.expose().as_bytes().ct_eq(token.as_bytes()));
+        equal.fold(subtle::Choice::from(0), |any, equal| any | equal).into()
+    }
+
+    /// Makes an account.
+    pub async fn create_user(&self, user: NewUser) -> Result<(), Error> {
+        let password = match user.password {
+            Some(password) => {
+                self.check_strength(&password)?;
+                Some(self.0.hasher.hash(password, &*self.0.random).await?)
+            }
+            None => None,
+        };
+        let created_at = self.now();
+        let accepted: BTreeSet<(String, String)> = if user.accepted_terms {
+            let terms = self.config().registration.terms.iter();
+            terms.map(|terms| (terms.policy.clone(), terms.version.clone())).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let terms = accepted.into_iter().map(|(policy, version)| AcceptedTerms { policy, version, at: created_at });
+        let record =
+            UserRecord { password, created_at, deactivated_at: None, erased: false, terms: terms.collect() };
+        self.change(|changes| {
+            if changes.view().user(&user.user_id)?.is_some() {
+                return Err(Error::UserInUse);
+            }
+            changes.put_user(&user.user_id, &record)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A user of this agency, deactivated ones included.
+    pub fn user(&self, user: &UserId) -> Result<Option<UserRecord>, Error> {
+        Ok(self.view().user(user)?)
+    }
+
+    /// Users in the order of their ids, from the one after `after`, at most `rows_max`.
+    pub fn users(&self, after: Option<&UserId>, rows_max: usize) -> Result<Vec<(OwnedUserId, UserRecord)>, Error> {
+        Ok(self.view().users(after, rows_max)?)
+    }
+
+    /// Checks a user's password. Whether the user or the password is wrong can be told neither by the error nor
+    /// by the time it takes. That the account is deactivated is said only to who knows its password.
+    pub async fn check_password(&self, user: &UserId, password: Secret<String>) -> Result<(), Error> {
+        if password.expose().len() > PASSWORD_BYTES_MAX {
+            return Err(Error::WrongPassword);
+        }
+        let record = self.view().user(user)?;
+        let deactivated = record.as_ref().is_some_and(|record| record.deactivated_at.is_some());
+        let hash = record.and_then(|record| record.password);
+        match self.0.hasher.verify(password, hash).await? {
+            false => Err(Error::WrongPassword),
+            true if deactivated => Err(Error::Deactivated),
+            true => Ok(()),
+        }
+    }
+
+    /// Sets a user's password.
+    pub async fn set_password(
+        &self,
+        user: &UserId,
+        password: Secret<String>,
+        end_sessions: EndSessions,
+    ) -> Result<(), Error> {
+        self.check_strength(&password)?;
+        let password = self.0.hasher.hash(password, &*self.0.random).await?;
+        let gone = self
+            .change(|changes| {
+                let record = changes.view().user(user)?.ok_or(Error::NoSuchUser)?;
+                if record.deactivated_at.is_some() {
+                    return Err(Error::Deactivated);
+                }
+                changes.put_user(user, &UserRecord { password: Some(password.clone()), ..record })?;
+                match &end_sessions {
+                    EndSessions::None => Ok(Vec::new()),
+                    EndSessions::All => end_all(changes, user, None),
+                    EndSessions::AllBut(device) => end_all(changes, user, Some(device)),
+                }
+            })
+            .await?;
+        self.0.cached.forget(&gone);
+        Ok(())
+    }
+
+    /// Deactivates an account for good: nobody can log in to it or take its name. Its sessions and devices end;
+    /// with [`Erase::Everything`] its password, profile, account data and filters are removed too.
+    ///
+    /// What has to follow, and is the caller's: the user leaves all rooms and declines all invitations and
+    /// knocks (`rooms`), and with [`Erase::Everything`] events of the user are served redacted to those who
+    /// join later (the record's `erased` says so). Device keys, backups and pushers go when there are any.
+    pub async fn deactivate(&self, user: &UserId, erase: Erase) -> Result<(), Error> {
+        let now = self.now();
+        let gone = self
+            .change(|changes| {
+                let mut record = changes.view().user(user)?.ok_or(Error::NoSuchUser)?;
+                record.deactivated_at = record.deactivated_at.or(Some(now));
+                if erase == Erase::Everything {
+                    record.erased = true;
+                    record.password = None;
+                    changes.clear_stored(user);
+                }
+                changes.put_user(user, &record)?;
+                end_all(changes, user, None)
+            })
+            .await?;
+        self.0.cached.forget(&gone);
+        Ok(())
+    }
+}
+
+/// Removes all devices of a user, but one. Returns the access tokens that are gone.
+pub(crate) fn end_all(
+    changes: &mut records::Changes,
+    user: &UserId,
+    but: Option<&DeviceId>,
+) -> Result<Vec<TokenHash>, Error> {
+    let mut gone = Vec::new();
+    for (device, _) in changes.view().devices(user)? {
+        if Some(&*device) != but {
+            gone.extend(changes.clear_device(user, &device)?);
+        }
+    }
+    Ok(gone)
+}

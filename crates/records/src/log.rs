@@ -37,6 +37,14 @@ pub enum LogEntry {
         /// Whose.
         user: OwnedUserId,
     },
+    /// A user's membership of a room changed because the room's state was resolved, without an event of
+    /// theirs that entered the timeline at that moment.
+    Membership {
+        /// Whose.
+        user: OwnedUserId,
+        /// The room.
+        room: RoomNum,
+    },
     /// A user forgot a room.
     Forgotten {
         /// Who.

@@ -5,6 +5,7 @@ use crate::{RoomError, Rooms, Txn};
 use base::RoomNum;
 use records::Changes;
 use room_core::{Draft, Room};
+use rules::CheckedPdu;
 use ruma::{OwnedEventId, OwnedUserId};
 use std::time::Duration;
 use store::CommitError;
@@ -22,14 +23,20 @@ const IDLE: Duration = Duration::from_secs(20);
 pub(crate) enum Command {
     /// Send an event.
     Send { draft: Draft, txn: Option<Txn>, reply: Reply<OwnedEventId> },
+    /// Take in events of another server.
+    Receive { events: Vec<CheckedPdu>, reply: Reply<Received> },
     /// Let a user forget the room.
     Forget { user: OwnedUserId, reply: Reply<()> },
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
 
+/// What became of each event that was received, in their order.
+pub(crate) type Received = Vec<Result<OwnedEventId, RoomError>>;
+
 /// An answer that waits for the commit.
 enum Answer {
+    Received(Received, Reply<Received>),
     Sent(OwnedEventId, Reply<OwnedEventId>),
     Forgotten(Reply<()>),
 }
@@ -148,6 +155,10 @@ fn perform(work: &mut Work, command: Command) -> Option<Answer> {
                 None
             }
         },
+        Command::Receive { events, reply } => {
+            let received = events.into_iter().map(|event| work.event(event)).collect();
+            Some(Answer::Received(received, reply))
+        }
         Command::Forget { user, reply } => match work.forget(&user) {
             Ok(()) => Some(Answer::Forgotten(reply)),
             Err(error) => {
@@ -162,6 +173,7 @@ impl Answer {
     fn succeed(self) {
         match self {
             Self::Sent(event_id, reply) => respond(reply, Ok(event_id)),
+            Self::Received(received, reply) => respond(reply, Ok(received)),
             Self::Forgotten(reply) => respond(reply, Ok(())),
         }
     }
@@ -174,6 +186,7 @@ impl Answer {
         };
         match self {
             Self::Sent(_, reply) => respond(reply, Err(error)),
+            Self::Received(_, reply) => respond(reply, Err(error)),
             Self::Forgotten(reply) => respond(reply, Err(error)),
         }
     }
@@ -183,6 +196,7 @@ impl Command {
     fn fail(self, error: RoomError) {
         match self {
             Self::Send { reply, .. } => respond(reply, Err(error)),
+            Self::Receive { reply, .. } => respond(reply, Err(error)),
             Self::Forget { reply, .. } => respond(reply, Err(error)),
         }
     }

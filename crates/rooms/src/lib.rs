@@ -10,9 +10,11 @@ mod error;
 mod event;
 mod membership;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod work;
 
-pub use create::{CreateRoom, InitialState, Plan, Preset};
+pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
 pub use error::RoomError;
 pub use event::StoredEvent;
 pub use membership::MembershipChange;
@@ -27,7 +29,7 @@ use membership::{Door, Facts, Outcome, Profile};
 use records::state_map::StateRoot;
 use records::{AliasRecord, Changes, Membership, Records, RoomHead, View};
 use room_core::Room;
-use rules::SigningKey;
+use rules::{CheckedPdu, SigningKey};
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use std::sync::Arc;
@@ -204,6 +206,17 @@ impl Rooms {
         Ok(room_id)
     }
 
+    /// Takes in events of another server, oldest first, and answers what became of each. One whose ancestors
+    /// are not known is [`RoomError::Missing`]: fetch those and try again.
+    pub async fn receive(
+        &self,
+        room_id: &RoomId,
+        events: Vec<CheckedPdu>,
+    ) -> Result<Vec<Result<OwnedEventId, RoomError>>, RoomError> {
+        let num = num_of(&self.0.records.view(), room_id)?;
+        self.tell(num, |reply| Command::Receive { events, reply }).await
+    }
+
     fn new_room_id(&self) -> Result<OwnedRoomId, RoomError> {
         let localpart = random_string(&*self.0.shared.random, 18);
         OwnedRoomId::try_from(format!("!{localpart}:{}", self.0.server_name)).map_err(RoomError::internal)
@@ -300,7 +313,7 @@ impl Rooms {
     /// Shows a user's profile, as the records have it now, in all rooms that they have joined. Rooms that
     /// refuse are left as they are.
     pub async fn update_profile(&self, user: &UserId) -> Result<(), RoomError> {
-        self.in_all_rooms(user, &[Membership::Join], MembershipChange::Join).await
+        self.in_all_rooms(user, &[Membership::Join], MembershipChange::ShowProfile).await
     }
 
     /// Takes a user out of all rooms: those that they have joined, and those that they could join.
@@ -400,8 +413,8 @@ fn num_of(view: &View, room_id: &RoomId) -> Result<RoomNum, RoomError> {
 }
 
 /// How a user of this server appears in rooms.
-fn profile(_view: &View, _user: &UserId) -> Result<Profile, RoomError> {
-    let fields = std::collections::BTreeMap::<String, serde_json::Value>::new();
-    let text = |name: &str| fields.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);
+fn profile(view: &View, user: &UserId) -> Result<Profile, RoomError> {
+    let fields = view.profile(user)?;
+    let text = |name: &str| fields.get(name).and_then(|json| serde_json::from_str(json).ok());
     Ok(Profile { displayname: text("displayname"), avatar_url: text("avatar_url") })
 }

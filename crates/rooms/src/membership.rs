@@ -18,8 +18,10 @@ use serde_json::value::{RawValue, to_raw_value};
 /// What a user wants to be to a room, or to make of another user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
-    /// The sender enters, or changes how they appear in the room.
+    /// The sender enters. One who is in already changes nothing, unless the client itself gives the content.
     Join,
+    /// The sender, who is in, has changed their profile, and the room is to show it.
+    ShowProfile,
     /// The sender asks to be let in.
     Knock,
     /// The sender leaves, rejects an invitation or takes back a knock.
@@ -51,7 +53,7 @@ impl MembershipChange {
     #[must_use]
     pub fn target<'a>(&'a self, sender: &'a UserId) -> &'a UserId {
         match self {
-            Self::Join | Self::Knock | Self::Leave => sender,
+            Self::Join | Self::ShowProfile | Self::Knock | Self::Leave => sender,
             Self::Invite { user } | Self::Kick { user } | Self::Ban { user } | Self::Unban { user } => user,
         }
     }
@@ -60,7 +62,7 @@ impl MembershipChange {
     #[must_use]
     pub fn result(&self) -> Membership {
         match self {
-            Self::Join => Membership::Join,
+            Self::Join | Self::ShowProfile => Membership::Join,
             Self::Knock => Membership::Knock,
             Self::Leave | Self::Kick { .. } | Self::Unban { .. } => Membership::Leave,
             Self::Invite { .. } => Membership::Invite,
@@ -71,7 +73,7 @@ impl MembershipChange {
     /// Whether the event shows the target's profile: those who come have one to show.
     #[must_use]
     pub fn shows_profile(&self) -> bool {
-        matches!(self, Self::Join | Self::Knock | Self::Invite { .. })
+        matches!(self, Self::Join | Self::ShowProfile | Self::Knock | Self::Invite { .. })
     }
 }
 
@@ -195,6 +197,9 @@ fn refuse_impossible(sender: &UserId, change: &MembershipChange, facts: &Facts<'
     let forbidden = |message: String| Err(RoomError::Forbidden(message));
     match (change, current) {
         (MembershipChange::Leave, None) => forbidden("you are not in the room".to_owned()),
+        (MembershipChange::ShowProfile, current) if current != Some(Membership::Join) => {
+            forbidden("you are not in the room".to_owned())
+        }
         (MembershipChange::Kick { user }, None | Some(Membership::Leave)) => {
             forbidden(format!("{user} is not in the room"))
         }
@@ -255,37 +260,32 @@ fn is_unchanged(
         return false;
     }
     let permitted = match change {
-        MembershipChange::Join | MembershipChange::Knock | MembershipChange::Leave => true,
         MembershipChange::Invite { user } => facts.power.can_act_on(sender, Action::Invite, user),
         MembershipChange::Ban { user } => facts.power.can_act_on(sender, Action::Ban, user),
-        // Never here: refused above.
-        MembershipChange::Kick { .. } | MembershipChange::Unban { .. } => false,
+        // Whoever repeats what they did themselves may. Kicks and unbans are refused above.
+        _ => true,
     };
-    let says_something_new = match change {
-        // One who is in is in, whatever reason is given; one who is out has nothing more to say.
-        MembershipChange::Join if !given_by_client => false,
-        MembershipChange::Leave => false,
-        MembershipChange::Join => differs(content, current_content),
-        _ if given_by_client => differs(content, current_content),
-        _ => content.get("reason").is_some_and(|reason| {
-            serde_json::from_str::<JsonObject>(current_content.get())
-                .is_ok_and(|current| current.get("reason") != Some(reason))
-        }),
+    let current_content = serde_json::from_str::<JsonObject>(current_content.get()).unwrap_or_default();
+    let same = |fields: &[&str]| fields.iter().all(|field| content.get(*field) == current_content.get(*field));
+    let says_nothing_new = match change {
+        // One who is out has nothing more to say.
+        MembershipChange::Leave => true,
+        _ if given_by_client => {
+            let fields = content.keys().chain(current_content.keys()).map(String::as_str);
+            let fields: Vec<&str> = fields.filter(|field| *field != "join_authorised_via_users_server").collect();
+            same(&fields)
+        }
+        // One who is in is in, whatever reason is given.
+        MembershipChange::Join => true,
+        MembershipChange::ShowProfile => same(&["displayname", "avatar_url"]),
+        _ => !content.contains_key("reason") || same(&["reason"]),
     };
-    permitted && !says_something_new
-}
-
-fn differs(content: &JsonObject, current: &RawValue) -> bool {
-    let current = serde_json::from_str::<JsonObject>(current.get()).map(|mut current| {
-        current.remove("join_authorised_via_users_server");
-        current
-    });
-    current.ok().as_ref() != Some(content)
+    permitted && says_nothing_new
 }
 
 #[cfg(test)]
 mod tests {
-    use super::MembershipChange::{Ban, Invite, Join, Kick, Knock, Leave, Unban};
+    use super::MembershipChange::{Ban, Invite, Join, Kick, Knock, Leave, ShowProfile, Unban};
     use super::*;
     use ruma::{RoomVersionId, owned_event_id, owned_user_id, user_id};
     use serde_json::json;
@@ -430,6 +430,16 @@ mod tests {
         let join = |extra| check_with(user(), &Join, joined, Door::Plain, None, Some(extra)).unwrap();
         assert_eq!(join(json!({"displayname": "Name"})), None);
         assert_eq!(join(json!({"displayname": "Nick"})), Some(json!({"membership": "join", "displayname": "Nick"})));
+    }
+
+    #[test]
+    fn a_new_profile_shows_only_where_the_user_is_in_and_only_if_it_is_new() {
+        let show = |current| check(user(), &ShowProfile, current);
+        let old = Some((Membership::Join, r#"{"membership":"join","displayname":"Old","reason":"R"}"#));
+        assert_eq!(show(old).unwrap(), Some(json!({"membership": "join", "displayname": "Name"})));
+        let new = Some((Membership::Join, r#"{"membership":"join","displayname":"Name","reason":"R"}"#));
+        assert_eq!(show(new).unwrap(), None);
+        assert!(show(Some((Membership::Invite, "{}"))).is_err());
     }
 
     #[test]

@@ -5,11 +5,13 @@ use crate::reader::{kind_text, membership_of, recorded};
 use crate::{RoomError, Txn};
 use base::{Clock, EventNum, Order, Random, RoomNum, UnixMillis, random_string};
 use records::state_map::StateRoot;
-use records::{Changes, EventRecord, EventStatus, LogEntry, Membership, MembershipRecord, RoomHead, SentBy, TxnScope};
+use records::{
+    Changes, EventRecord, EventStatus, LogEntry, Membership, MembershipRecord, RecordsError, RoomHead, SentBy, TxnScope,
+};
 use room_core::{Change, Draft, Env, Facts, Input, Room, Standing, StateFacts, Tip, Verdict, decide, needs};
 use rules::client_event::stripped_state;
 use rules::pdu::has_written_event_id;
-use rules::{CheckedPdu, Pdu, SigningKey, StateKey, redaction};
+use rules::{CheckedPdu, Pdu, SigningKey, StateKey, StateMap, redaction};
 use ruma::events::StateEventType;
 use ruma::{EventId, OwnedEventId, OwnedUserId, UserId};
 use std::collections::HashMap;
@@ -128,14 +130,15 @@ impl Work {
     }
 
     /// Decides about an event of another server, and records what comes of it. An event that is known
-    /// already changes nothing. The state before it is the one that `before` gives.
-    pub fn event(&mut self, event: CheckedPdu, before: StateRoot) -> Result<OwnedEventId, RoomError> {
+    /// already changes nothing.
+    pub fn event(&mut self, event: CheckedPdu) -> Result<OwnedEventId, RoomError> {
         let event_id = event.event_id().clone();
         if let Some(num) = self.changes.event_num(&event_id)?
             && self.changes.event(num)?.is_some_and(|record| record.status != EventStatus::Outlier)
         {
             return Ok(event_id);
         }
+        let before = self.state_after(event.prev_events())?;
         let input = Input::Event(event);
         let needs = needs(&self.loaded.room, &input)?;
         let before_facts = match before == self.loaded.head.state {
@@ -156,6 +159,24 @@ impl Work {
             Verdict::Refused(refusal) => Err(refusal.into()),
             Verdict::Missing(ids) => Err(RoomError::Missing(ids)),
         }
+    }
+
+    /// The state after these events, all of which must be known with their state.
+    fn state_after(&mut self, event_ids: &[OwnedEventId]) -> Result<StateRoot, RoomError> {
+        let (mut states, mut missing) = (Vec::new(), Vec::new());
+        for id in event_ids {
+            let num = self.changes.event_num(id)?;
+            match num.map(|num| self.changes.event(num)).transpose()?.flatten() {
+                Some(record) if record.room == self.num && record.status != EventStatus::Outlier => {
+                    states.push(record.state_after);
+                }
+                _ => missing.push(id.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(RoomError::Missing(missing));
+        }
+        self.resolve(states)
     }
 
     /// Marks a room as forgotten by somebody who is not in it.
@@ -300,19 +321,41 @@ impl Work {
         }
         let nth = self.changes.stamp();
         let mut member = None;
+        let head_before = self.loaded.head.state;
         if let Some(key) = &change.sets {
             let kind = kind_text(&key.0);
-            record.replaces = self.current(key)?.map(|(num, _)| num);
-            let on_head = state_before == self.loaded.head.state;
-            record.state_after = state_before.set(&mut self.changes, &[(&kind, &key.1, num)])?;
-            self.loaded.head.state = match on_head {
-                true => record.state_after,
-                false => self.loaded.head.state.set(&mut self.changes, &[(&kind, &key.1, num)])?,
+            record.replaces = match state_before == head_before {
+                true => self.current(key)?.map(|(num, _)| num),
+                false => state_before.get(&self.changes, &kind, &key.1)?,
             };
-            if key.0 == StateEventType::RoomMember {
-                member = self.member_changed(nth, num, &change.pdu)?;
+            record.state_after = state_before.set(&mut self.changes, &[(&kind, &key.1, num)])?;
+        }
+        self.added.push(Added { nth, num, record: record.clone(), pdu: change.pdu.clone() });
+        let tips = &change.tips;
+        if tips.len() == 1 {
+            self.loaded.head.state = record.state_after;
+        } else {
+            let mut states = vec![record.state_after];
+            for (id, tip) in &self.loaded.tips {
+                if tips.iter().any(|tip| tip.event_id == *id) {
+                    states.extend(self.changes.event(*tip)?.map(|record| record.state_after));
+                }
             }
-            self.loaded.hot.insert(key.clone(), Some((num, change.pdu.clone())));
+            self.loaded.head.state = self.resolve(states)?;
+        }
+        match &change.sets {
+            // The state is what it was, with this entry: nothing else can have changed.
+            Some(key) if state_before == head_before && self.loaded.head.state == record.state_after => {
+                if key.0 == StateEventType::RoomMember {
+                    member = self.member_changed(nth, num, &change.pdu)?;
+                }
+                self.loaded.hot.insert(key.clone(), Some((num, change.pdu.clone())));
+            }
+            _ if self.loaded.head.state == head_before => {}
+            _ => {
+                self.loaded.hot.clear();
+                member = self.members_resolved(nth, head_before, num)?;
+            }
         }
         if let Some(target) = &change.redacts {
             self.redact(target, num)?;
@@ -327,8 +370,83 @@ impl Work {
         self.loaded.head.extremities =
             tips.iter().filter_map(|tip| self.loaded.tips.get(&tip.event_id)).copied().collect();
         self.loaded.head.depth = tips.iter().map(|tip| tip.depth).max().unwrap_or_default();
-        self.added.push(Added { nth, num, record, pdu: change.pdu });
         Ok(())
+    }
+
+    /// Brings the member tables in line with a current state that was resolved. Answers whose membership the
+    /// event `num` itself changed.
+    fn members_resolved(
+        &mut self,
+        nth: u16,
+        before: StateRoot,
+        num: EventNum,
+    ) -> Result<Option<OwnedUserId>, RoomError> {
+        let differences: Vec<_> =
+            before.diff(&self.changes, self.loaded.head.state).collect::<Result<_, RecordsError>>()?;
+        let mut member = None;
+        for difference in differences.into_iter().filter(|difference| difference.kind == "m.room.member") {
+            let Ok(user) = OwnedUserId::try_from(difference.state_key) else { continue };
+            let own = difference.after == Some(num);
+            let at = if own { nth } else { self.changes.stamp() };
+            match difference.after {
+                Some(event) => {
+                    if let Some(pdu) = self.pdu(event)? {
+                        member = self.member_changed(at, event, &pdu)?.filter(|_| own).or(member);
+                    }
+                }
+                None => {
+                    if let Some(record) = self.changes.membership(&user, self.num)? {
+                        self.changes.clear_membership(&user, self.num, record.membership);
+                        self.count(Some(record.membership), None);
+                    }
+                }
+            }
+            if !own {
+                self.changes.log(at, &LogEntry::Membership { user, room: self.num });
+            }
+        }
+        Ok(member)
+    }
+
+    /// Keeps the room's counts of members.
+    fn count(&mut self, previous: Option<Membership>, now: Option<Membership>) {
+        let head = &mut self.loaded.head;
+        for (count, counted) in [(&mut head.joined, Membership::Join), (&mut head.invited, Membership::Invite)] {
+            *count = count.saturating_sub(u64::from(previous == Some(counted)));
+            *count += u64::from(now == Some(counted));
+        }
+    }
+
+    /// The state that results from several, which is one of them if they don't contradict each other.
+    fn resolve(&mut self, mut states: Vec<StateRoot>) -> Result<StateRoot, RoomError> {
+        states.sort_unstable();
+        states.dedup();
+        let [base, _, ..] = *states else { return Ok(states.first().copied().unwrap_or_default()) };
+        let mut maps = Vec::with_capacity(states.len());
+        for state in &states {
+            let mut map = StateMap::new();
+            for entry in state.entries(&self.changes) {
+                let entry = entry?;
+                if let Some(record) = self.changes.event(entry.event)? {
+                    map.insert((StateEventType::from(entry.kind), entry.state_key), record.event_id);
+                }
+            }
+            maps.push(map);
+        }
+        let fetch = |id: &EventId| {
+            let num = self.changes.event_num(id).ok().flatten()?;
+            self.pdu(num).ok().flatten()
+        };
+        let resolved = rules::resolve(&self.loaded.room.rules, &maps, fetch).map_err(RoomError::internal)?;
+        let first = maps.swap_remove(0);
+        let mut edits = Vec::new();
+        for (key, event_id) in resolved.iter().filter(|(key, event_id)| first.get(*key) != Some(*event_id)) {
+            edits.push((kind_text(&key.0), key.1.clone(), self.changes.event_num(event_id)?));
+        }
+        let gone = first.keys().filter(|key| !resolved.contains_key(*key));
+        edits.extend(gone.map(|key| (kind_text(&key.0), key.1.clone(), None)));
+        let edits = edits.iter().map(|(kind, key, num)| (kind.as_str(), key.as_str(), *num));
+        Ok(base.change(&mut self.changes, edits)?)
     }
 
     /// Brings the member tables in line with a membership event that took effect.
@@ -349,11 +467,7 @@ impl Work {
             previous,
         };
         self.changes.put_membership(nth, &user, self.num, &record)?;
-        let head = &mut self.loaded.head;
-        for (count, counted) in [(&mut head.joined, Membership::Join), (&mut head.invited, Membership::Invite)] {
-            *count = count.saturating_sub(u64::from(previous == Some(counted)));
-            *count += u64::from(membership == counted);
-        }
+        self.count(previous, Some(membership));
         Ok(Some(user))
     }
 

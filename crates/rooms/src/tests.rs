@@ -1,0 +1,328 @@
+//! The rooms as their callers see them, on the memory engine.
+
+use super::*;
+use crate::reader::membership_of;
+use base::{FakeClock, Secret, SeededRandom, UnixMillis};
+use rules::client_event::Format;
+use rules::{Pdu, PduDraft};
+use ruma::events::room::member::MembershipState;
+use ruma::{OwnedUserId, owned_server_name, owned_user_id, user_id};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+use store::{Direction, MemoryEngine};
+
+fn key(server: OwnedServerName, seed: u8) -> SigningKey {
+    SigningKey::generate(server, "1", Secret::new([seed; 32])).unwrap()
+}
+
+async fn rooms() -> Rooms {
+    let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+    let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
+    let key = Arc::new(key(owned_server_name!("here.example"), 1));
+    Rooms::new(records, key, clock, Arc::new(SeededRandom::new(1)), Config::default())
+}
+
+fn alice() -> OwnedUserId {
+    owned_user_id!("@alice:here.example")
+}
+
+fn bob() -> OwnedUserId {
+    owned_user_id!("@bob:here.example")
+}
+
+fn raw(value: &serde_json::Value) -> Box<RawValue> {
+    to_raw_value(value).unwrap()
+}
+
+fn message(sender: OwnedUserId, body: &str) -> Draft {
+    Draft::message(sender, "m.room.message", raw(&json!({"msgtype": "m.text", "body": body})))
+}
+
+async fn room_of(rooms: &Rooms, version: RoomVersionId, preset: Preset) -> OwnedRoomId {
+    let request = CreateRoom { version: Some(version), preset: Some(preset), ..CreateRoom::default() };
+    rooms.create(&alice(), request).await.unwrap()
+}
+
+async fn change(rooms: &Rooms, room: &RoomId, sender: &UserId, change: MembershipChange) -> Result<(), RoomError> {
+    rooms.change_membership(room, sender, change, None, None).await.map(drop)
+}
+
+fn reader(rooms: &Rooms, room: &RoomId) -> RoomReader {
+    rooms.reader_by_id(&rooms.records().view(), room).unwrap().unwrap()
+}
+
+fn bodies(events: &[Arc<StoredEvent>]) -> Vec<String> {
+    let content = |event: &Arc<StoredEvent>| serde_json::from_str(event.pdu.content().get()).ok();
+    let body = |content: serde_json::Value| content.get("body").and_then(|body| body.as_str().map(ToOwned::to_owned));
+    events.iter().filter_map(content).filter_map(body).collect()
+}
+
+fn whole_timeline(reader: &RoomReader) -> Vec<Arc<StoredEvent>> {
+    reader.timeline(Order(i64::MIN), Order(i64::MAX), Direction::Forward, 10_000).unwrap()
+}
+
+#[tokio::test]
+async fn a_room_of_every_version_takes_members_messages_and_redactions() {
+    for version in rules::SUPPORTED {
+        let rooms = rooms().await;
+        let room = room_of(&rooms, version.clone(), Preset::PrivateChat).await;
+        assert_eq!(room.server_name().is_none(), version == RoomVersionId::V12, "{version}");
+        change(&rooms, &room, &alice(), MembershipChange::Invite { user: bob() }).await.unwrap();
+        change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+        let sent = rooms.send(&room, message(bob(), "hello"), None).await.unwrap();
+        let content = raw(&json!({"redacts": sent}));
+        let redaction = Draft { redacts: Some(sent.clone()), ..Draft::message(alice(), "m.room.redaction", content) };
+        let redaction = rooms.send(&room, redaction, None).await.unwrap();
+
+        let reader = reader(&rooms, &room);
+        assert_eq!((reader.head().joined, reader.head().invited), (2, 0));
+        let event = reader.event_by_id(&sent).unwrap().unwrap();
+        assert_eq!(event.pdu.content().get(), "{}", "{version}");
+        let recipient = Recipient { user_id: &alice(), device_id: None, now: UnixMillis(1_700_000_000_500) };
+        let client = reader.client_event(&event, recipient, None, Format::WithRoomId).unwrap();
+        let client: serde_json::Value = serde_json::from_str(client.get()).unwrap();
+        assert_eq!(client["unsigned"]["redacted_because"]["event_id"], json!(redaction));
+        assert_eq!(client["unsigned"]["age"], json!(500));
+        assert_eq!(client["room_id"], json!(room));
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_transaction_answers_the_first_event() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PrivateChat).await;
+    let txn = |id: &str| Some(Txn { device_id: "D".to_owned(), endpoint: "send".to_owned(), txn_id: id.to_owned() });
+    let first = rooms.send(&room, message(alice(), "1"), txn("a")).await.unwrap();
+    let (again, other) = tokio::join!(
+        rooms.send(&room, message(alice(), "2"), txn("a")),
+        rooms.send(&room, message(alice(), "3"), txn("b"))
+    );
+    assert_eq!(again.unwrap(), first);
+    assert_ne!(other.unwrap(), first);
+    assert_eq!(bodies(&whole_timeline(&reader(&rooms, &room))), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_kicked_user_cannot_send() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V11, Preset::PublicChat).await;
+    change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+    rooms.send(&room, message(bob(), "in"), None).await.unwrap();
+    change(&rooms, &room, &alice(), MembershipChange::Kick { user: bob() }).await.unwrap();
+    let refused = rooms.send(&room, message(bob(), "out"), None).await;
+    assert!(matches!(refused, Err(RoomError::Forbidden(_))), "{refused:?}");
+    assert_eq!(bodies(&whole_timeline(&reader(&rooms, &room))), ["in"]);
+}
+
+#[tokio::test]
+async fn setting_the_same_state_again_makes_no_event() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PrivateChat).await;
+    let topic = |text: &str| Draft::state(alice(), "m.room.topic", "", raw(&json!({"topic": text})));
+    let first = rooms.send(&room, topic("a"), None).await.unwrap();
+    assert_eq!(rooms.send(&room, topic("a"), None).await.unwrap(), first);
+    let second = rooms.send(&room, topic("b"), None).await.unwrap();
+    assert_ne!(second, first);
+    let reader = reader(&rooms, &room);
+    let event = reader.event_by_id(&second).unwrap().unwrap();
+    let replaced = reader.event(event.record.replaces.unwrap()).unwrap().unwrap();
+    assert_eq!(*replaced.pdu.event_id(), first);
+}
+
+#[tokio::test]
+async fn many_senders_at_once_are_all_in_the_timeline_and_in_one_line() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PublicChat).await;
+    let before = whole_timeline(&reader(&rooms, &room)).len();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let (rooms, room) = (rooms.clone(), room.clone());
+        tasks.spawn(async move { rooms.send(&room, message(alice(), &number.to_string()), None).await.unwrap() });
+    }
+    let sent = tasks.join_all().await;
+    let reader = reader(&rooms, &room);
+    let timeline = whole_timeline(&reader);
+    assert_eq!(timeline.len(), before + sent.len());
+    for pair in timeline.windows(2) {
+        assert_eq!(pair[1].pdu.prev_events(), [pair[0].pdu.event_id().clone()]);
+        assert!(pair[0].order < pair[1].order);
+    }
+    assert_eq!(reader.head().extremities.len(), 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_room_is_marked_and_only_after_leaving() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PublicChat).await;
+    change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+    assert!(matches!(rooms.forget(&room, &bob()).await, Err(RoomError::InvalidParam(_))));
+    change(&rooms, &room, &bob(), MembershipChange::Leave).await.unwrap();
+    rooms.forget(&room, &bob()).await.unwrap();
+    let (_, record) = reader(&rooms, &room).membership(&bob()).unwrap().unwrap();
+    assert!(record.forgotten);
+    change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+    let (_, record) = reader(&rooms, &room).membership(&bob()).unwrap().unwrap();
+    assert!(!record.forgotten);
+}
+
+#[tokio::test]
+async fn members_of_another_room_enter_a_restricted_one() {
+    let rooms = rooms().await;
+    let lobby = room_of(&rooms, RoomVersionId::V12, Preset::PublicChat).await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PrivateChat).await;
+    let allow = json!({"join_rule": "restricted", "allow": [{"type": "m.room_membership", "room_id": lobby}]});
+    rooms.send(&room, Draft::state(alice(), "m.room.join_rules", "", raw(&allow)), None).await.unwrap();
+    let refused = change(&rooms, &room, &bob(), MembershipChange::Join).await;
+    assert!(matches!(refused, Err(RoomError::Forbidden(_))), "{refused:?}");
+    change(&rooms, &lobby, &bob(), MembershipChange::Join).await.unwrap();
+    change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+    assert!(reader(&rooms, &room).is_joined(&bob()).unwrap());
+}
+
+/// What those who left may see of a room with this visibility: bodies of messages around their stay.
+async fn seen_by_bob(visibility: &str) -> Vec<String> {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PrivateChat).await;
+    let content = raw(&json!({"history_visibility": visibility}));
+    rooms.send(&room, Draft::state(alice(), "m.room.history_visibility", "", content), None).await.unwrap();
+    rooms.send(&room, message(alice(), "before"), None).await.unwrap();
+    change(&rooms, &room, &alice(), MembershipChange::Invite { user: bob() }).await.unwrap();
+    rooms.send(&room, message(alice(), "invited"), None).await.unwrap();
+    change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+    rooms.send(&room, message(alice(), "joined"), None).await.unwrap();
+    change(&rooms, &room, &bob(), MembershipChange::Leave).await.unwrap();
+    rooms.send(&room, message(alice(), "left"), None).await.unwrap();
+    let reader = reader(&rooms, &room);
+    let timeline = whole_timeline(&reader);
+    let visible = reader.visible(&bob(), &timeline).unwrap();
+    let seen: Vec<_> = timeline.into_iter().zip(visible).filter_map(|(event, sees)| sees.map(|_| event)).collect();
+    bodies(&seen)
+}
+
+#[tokio::test]
+async fn who_left_sees_what_the_visibility_of_history_grants() {
+    assert_eq!(seen_by_bob("joined").await, ["joined"]);
+    assert_eq!(seen_by_bob("invited").await, ["invited", "joined"]);
+    assert_eq!(seen_by_bob("shared").await, ["before", "invited", "joined"]);
+    assert_eq!(seen_by_bob("world_readable").await, ["before", "invited", "joined", "left"]);
+}
+
+/// An event of a user of another server that follows these events of the room.
+fn foreign(
+    reader: &RoomReader,
+    after: &StoredEvent,
+    kind: &str,
+    state_key: Option<&str>,
+    content: serde_json::Value,
+    at: u64,
+) -> CheckedPdu {
+    let sender = owned_user_id!("@carol:there.example");
+    let content = raw(&content);
+    let keys = rules::auth::auth_events_for(reader.rules(), &kind.into(), &sender, state_key, &content).unwrap();
+    let state = after.record.state_after;
+    let auth = keys.iter().filter_map(|(kind, key)| reader.state_event(state, &kind.to_string(), key).unwrap());
+    let draft = PduDraft {
+        room_id: Some(reader.room_id().to_owned()),
+        sender: sender.clone(),
+        kind: kind.into(),
+        state_key: state_key.map(ToOwned::to_owned),
+        content,
+        redacts: None,
+        prev_events: vec![after.pdu.event_id().clone()],
+        auth_events: auth.map(|event| event.pdu.event_id().clone()).collect(),
+        depth: after.pdu.depth() + 1,
+        origin_server_ts: UnixMillis(at),
+        event_id: None,
+        reference_hashes: std::collections::BTreeMap::new(),
+    };
+    CheckedPdu::build(draft, reader.rules(), &key(owned_server_name!("there.example"), 2)).unwrap()
+}
+
+fn last(reader: &RoomReader) -> Arc<StoredEvent> {
+    whole_timeline(reader).pop().unwrap()
+}
+
+async fn room_with_carol(rooms: &Rooms) -> OwnedRoomId {
+    let room = room_of(rooms, RoomVersionId::V11, Preset::PublicChat).await;
+    let reader = reader(rooms, &room);
+    let join = json!({"membership": "join"});
+    let join = foreign(&reader, &last(&reader), "m.room.member", Some("@carol:there.example"), join, 1);
+    let received = rooms.receive(&room, vec![join]).await.unwrap();
+    assert!(received[0].is_ok(), "{received:?}");
+    room
+}
+
+#[tokio::test]
+async fn events_of_another_server_on_a_fork_are_merged_and_followed() {
+    let rooms = rooms().await;
+    let room = room_with_carol(&rooms).await;
+    let fork = last(&reader(&rooms, &room));
+    rooms.send(&room, message(alice(), "ours"), None).await.unwrap();
+    let at_fork = reader(&rooms, &room);
+    let theirs = foreign(&at_fork, &fork, "m.room.message", None, json!({"body": "theirs"}), 2);
+    rooms.receive(&room, vec![theirs]).await.unwrap().remove(0).unwrap();
+    let forked = reader(&rooms, &room);
+    assert_eq!(forked.head().extremities.len(), 2);
+    assert_eq!(forked.state(), fork.record.state_after);
+    rooms.send(&room, message(alice(), "both"), None).await.unwrap();
+    let merged = reader(&rooms, &room);
+    assert_eq!(merged.head().extremities.len(), 1);
+    assert_eq!(last(&merged).pdu.prev_events().len(), 2);
+    assert_eq!(bodies(&whole_timeline(&merged)), ["ours", "theirs", "both"]);
+}
+
+#[tokio::test]
+async fn an_event_from_before_a_ban_that_comes_after_it_is_soft_failed() {
+    let rooms = rooms().await;
+    let room = room_with_carol(&rooms).await;
+    let fork = last(&reader(&rooms, &room));
+    let carol = user_id!("@carol:there.example");
+    change(&rooms, &room, &alice(), MembershipChange::Ban { user: carol.to_owned() }).await.unwrap();
+    let late = foreign(&reader(&rooms, &room), &fork, "m.room.message", None, json!({"body": "late"}), 2);
+    let id = rooms.receive(&room, vec![late]).await.unwrap().remove(0).unwrap();
+    let reader = reader(&rooms, &room);
+    assert!(reader.event_by_id(&id).unwrap().is_none());
+    assert!(bodies(&whole_timeline(&reader)).is_empty());
+    assert_eq!(reader.head().extremities.len(), 1);
+    assert!(rooms.records().view().event_num(&id).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_ban_and_a_change_of_state_on_two_forks_resolve_to_the_ban() {
+    let rooms = rooms().await;
+    let room = room_with_carol(&rooms).await;
+    let fork = last(&reader(&rooms, &room));
+    let carol = user_id!("@carol:there.example");
+    let name = json!({"membership": "join", "displayname": "Carol"});
+    let rename = foreign(&reader(&rooms, &room), &fork, "m.room.member", Some(carol.as_str()), name, 5);
+    rooms.send(&room, message(alice(), "fork"), None).await.unwrap();
+    rooms.receive(&room, vec![rename]).await.unwrap().remove(0).unwrap();
+    change(&rooms, &room, &alice(), MembershipChange::Ban { user: carol.to_owned() }).await.unwrap();
+    let reader = reader(&rooms, &room);
+    let member = reader.state_event(reader.state(), "m.room.member", carol.as_str()).unwrap().unwrap();
+    assert_eq!(membership_of(&member.pdu), MembershipState::Ban);
+    assert_eq!(reader.head().joined, 1);
+    assert_eq!(reader.membership(carol).unwrap().unwrap().1.membership, Membership::Ban);
+}
+
+#[tokio::test]
+async fn an_event_whose_ancestors_are_unknown_names_them() {
+    let rooms = rooms().await;
+    let room = room_with_carol(&rooms).await;
+    let reader = reader(&rooms, &room);
+    let base = last(&reader);
+    let first = foreign(&reader, &base, "m.room.message", None, json!({"body": "1"}), 2);
+    let hole = StoredEvent::new(
+        base.num,
+        base.order,
+        base.record.clone(),
+        Arc::new(Pdu::parse_stored(first.event_id().clone(), first.json(), reader.rules(), false).unwrap()),
+    );
+    let second = foreign(&reader, &hole, "m.room.message", None, json!({"body": "2"}), 3);
+    let missing = first.event_id().clone();
+    let refused = rooms.receive(&room, vec![second]).await.unwrap().remove(0);
+    assert!(matches!(&refused, Err(RoomError::Missing(ids)) if *ids == [missing]), "{refused:?}");
+    let second = foreign(&reader, &hole, "m.room.message", None, json!({"body": "2"}), 3);
+    let received = rooms.receive(&room, vec![first, second]).await.unwrap();
+    assert!(received.iter().all(Result::is_ok), "{received:?}");
+}

@@ -11,10 +11,12 @@ use base::limits::{ID_BYTES_MAX, PDU_BYTES_MAX};
 use ruma::canonical_json::CanonicalJsonValue;
 use ruma::events::TimelineEventType;
 use ruma::room_version_rules::{EventsReferenceFormatVersion, RoomIdFormatVersion, RoomVersionRules};
-use ruma::signatures::{JsonError, hash_and_sign_event, reference_hash};
+use ruma::serde::Base64;
+use ruma::serde::base64::Standard;
 use ruma::{CanonicalJsonObject, Int, OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The most events that an event may follow (room version specifications, "Event format").
 pub const PREV_EVENTS_MAX: usize = 20;
@@ -90,13 +92,13 @@ pub struct PduDraft {
 pub fn build(draft: PduDraft, rules: &RoomVersionRules, key: &SigningKey) -> Result<Pdu, BuildError> {
     check_fields(&draft, rules)?;
     let event_id = draft.event_id.clone();
-    let mut object = object(draft, rules)?;
-    hash_and_sign_event(key.server_name().as_str(), key.pair(), &mut object, &rules.redaction).map_err(json_error)?;
+    let mut object = Object::new(object(draft, rules)?);
+    hash_and_sign(&mut object, rules, key)?;
     let event_id = match event_id {
         Some(event_id) => event_id,
         None => event_id_of(&object, rules)?,
     };
-    let json = serde_json::to_string(&object).map_err(|error| BuildError::BadJson(error.to_string()))?;
+    let json = object.text().map_err(bad_json)?;
     if json.len() > PDU_BYTES_MAX {
         return Err(BuildError::TooLarge(json.len()));
     }
@@ -110,10 +112,8 @@ pub fn build(draft: PduDraft, rules: &RoomVersionRules, key: &SigningKey) -> Res
 ///
 /// [`BuildError::BadJson`] if the stored event cannot be hashed.
 pub fn reference_hash_of(pdu: &Pdu, rules: &RoomVersionRules) -> Result<String, BuildError> {
-    let object =
-        Object::parse(pdu.json(), Numbers::of(rules)).map_err(|error| BuildError::BadJson(error.to_string()))?;
-    crate::incoming::reference_hash(&object, rules)
-        .ok_or_else(|| BuildError::BadJson("the event has no type".to_owned()))
+    let object = Object::parse(pdu.json(), Numbers::of(rules)).map_err(bad_json)?;
+    object.reference_hash(rules).ok_or_else(|| BuildError::BadJson("the event has no type".to_owned()))
 }
 
 fn check_fields(draft: &PduDraft, rules: &RoomVersionRules) -> Result<(), BuildError> {
@@ -146,9 +146,7 @@ fn check_fields(draft: &PduDraft, rules: &RoomVersionRules) -> Result<(), BuildE
 
 /// The draft as an object without hash and signature.
 fn object(draft: PduDraft, rules: &RoomVersionRules) -> Result<CanonicalJsonObject, BuildError> {
-    let mut content = Object::parse(draft.content.get(), Numbers::Canonical)
-        .map_err(|error| BuildError::BadJson(error.to_string()))?
-        .map;
+    let mut content = Object::parse(draft.content.get(), Numbers::Canonical).map_err(bad_json)?.map;
     let mut object = CanonicalJsonObject::new();
     let mut put = |field: &str, value: CanonicalJsonValue| object.insert(field.to_owned(), value);
 
@@ -201,16 +199,29 @@ fn integer(value: u64) -> CanonicalJsonValue {
     CanonicalJsonValue::Integer(Int::try_from(value).unwrap_or(Int::MAX))
 }
 
-/// The event id that follows from the event (room versions 3 and later).
-fn event_id_of(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<OwnedEventId, BuildError> {
-    let hash = reference_hash(object, rules).map_err(json_error)?;
-    OwnedEventId::try_from(format!("${hash}")).map_err(|error| BuildError::BadJson(error.to_string()))
+/// Adds the hash of the content, and the signature over what a redaction would leave.
+fn hash_and_sign(object: &mut Object, rules: &RoomVersionRules, key: &SigningKey) -> Result<(), BuildError> {
+    let unreadable = || BuildError::BadJson("the event has no type".to_owned());
+    let nested = |name: String, value| CanonicalJsonValue::Object(CanonicalJsonObject::from([(name, value)]));
+
+    let hash = Base64::<Standard>::new(object.content_hash().ok_or_else(unreadable)?).encode();
+    object.map.insert("hashes".to_owned(), nested("sha256".to_owned(), CanonicalJsonValue::String(hash)));
+    let signed = object.signed_text(&rules.redaction).ok_or_else(unreadable)?;
+    let signature = CanonicalJsonValue::String(key.sign(signed.as_bytes()).base64());
+    let signatures = nested(key.server_name().to_string(), nested(key.key_id(), signature));
+    object.map.insert("signatures".to_owned(), signatures);
+    Ok(())
 }
 
-fn json_error(error: JsonError) -> BuildError {
-    match error {
-        // The library stops at its own limit without saying the size.
-        JsonError::PduTooLarge => BuildError::TooLarge(PDU_BYTES_MAX + 1),
-        error => BuildError::BadJson(error.to_string()),
-    }
+/// The event id that follows from the event (room versions 3 and later).
+fn event_id_of(object: &Object, rules: &RoomVersionRules) -> Result<OwnedEventId, BuildError> {
+    let hash = object.reference_hash(rules).ok_or_else(|| BuildError::BadJson("the event has no type".to_owned()))?;
+    OwnedEventId::try_from(format!("${hash}")).map_err(bad_json)
 }
+
+fn bad_json(error: impl fmt::Display) -> BuildError {
+    BuildError::BadJson(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

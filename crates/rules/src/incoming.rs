@@ -11,13 +11,14 @@ use crate::json::{Numbers, Object};
 use crate::key::SigningKey;
 use crate::pdu::{Pdu, has_written_event_id};
 use base::limits::{ID_BYTES_MAX, PDU_BYTES_MAX};
-use ruma::canonical_json::{CanonicalJsonValue, redact_in_place};
-use ruma::room_version_rules::{EventIdFormatVersion, EventsReferenceFormatVersion, RoomVersionRules};
+use ruma::canonical_json::CanonicalJsonValue;
+use ruma::room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules};
 use ruma::serde::Base64;
-use ruma::serde::base64::{Standard, UrlSafe};
+use ruma::serde::base64::Standard;
 use ruma::signatures::{PublicKeyMap, verify_canonical_json_bytes};
-use ruma::{CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, SigningKeyAlgorithm, UserId};
-use sha2::{Digest, Sha256};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, SigningKeyAlgorithm, UserId,
+};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
@@ -95,7 +96,7 @@ pub struct Unverified {
     object: Object,
     event_id: OwnedEventId,
     room_id: Option<OwnedRoomId>,
-    sender: ruma::OwnedUserId,
+    sender: OwnedUserId,
     signers: BTreeSet<OwnedServerName>,
 }
 
@@ -177,7 +178,7 @@ impl Unverified {
             return Checked::Drop(reason);
         }
         let whole = self.hash_is_right();
-        if !whole && redact_in_place(&mut self.object.map, &rules.redaction, None).is_err() {
+        if !whole && self.object.redact(&rules.redaction).is_none() {
             return Checked::Drop(DropReason::Format("type"));
         }
         let pdu = match self.object.text() {
@@ -192,8 +193,7 @@ impl Unverified {
     }
 
     fn check_signatures(&self, rules: &RoomVersionRules, keys: &PublicKeyMap) -> Result<(), DropReason> {
-        let signed = self.object.text_without(&["signatures", "unsigned"], Some(&rules.redaction));
-        let signed = signed.ok_or(DropReason::Format("content"))?;
+        let signed = self.object.signed_text(&rules.redaction).ok_or(DropReason::Format("content"))?;
         for server in &self.signers {
             let known = keys.get(server.as_str());
             let mut verified = false;
@@ -221,23 +221,12 @@ impl Unverified {
     }
 
     fn hash_is_right(&self) -> bool {
-        let hashed = self.object.text_without(&["hashes", "signatures", "unsigned"], None);
-        let Some(actual) = hashed.map(|text| Sha256::digest(text.as_bytes())) else { return false };
+        let Some(actual) = self.object.content_hash() else { return false };
         let hashes = self.object.map.get("hashes").and_then(CanonicalJsonValue::as_object);
         let claimed = hashes.and_then(|hashes| hashes.get("sha256")).and_then(CanonicalJsonValue::as_str);
         let claimed = claimed.and_then(|text| Base64::<Standard>::parse(text).ok());
-        claimed.is_some_and(|claimed| claimed.as_bytes() == actual.as_slice())
+        claimed.is_some_and(|claimed| claimed.as_bytes() == actual)
     }
-}
-
-/// The reference hash of an event, in the alphabet of the room version.
-pub(crate) fn reference_hash(object: &Object, rules: &RoomVersionRules) -> Option<String> {
-    let text = object.text_without(&["signatures", "unsigned"], Some(&rules.redaction))?;
-    let hash = Sha256::digest(text.as_bytes()).to_vec();
-    Some(match rules.event_id_format {
-        EventIdFormatVersion::V1 | EventIdFormatVersion::V2 => Base64::<Standard>::new(hash).encode(),
-        _ => Base64::<UrlSafe>::new(hash).encode(),
-    })
 }
 
 /// The id of an event: written in it in room versions 1 and 2, its reference hash from there on.
@@ -246,7 +235,7 @@ fn event_id(object: &Object, rules: &RoomVersionRules) -> Option<OwnedEventId> {
         let event_id = object.str("event_id").filter(|id| id.len() <= ID_BYTES_MAX)?;
         return OwnedEventId::try_from(event_id).ok();
     }
-    OwnedEventId::try_from(format!("${}", reference_hash(object, rules)?)).ok()
+    OwnedEventId::try_from(format!("${}", object.reference_hash(rules)?)).ok()
 }
 
 /// The signatures of a server, by the id of the key.
@@ -289,10 +278,7 @@ fn required_signers(
 
 /// Checks what every event of the room version must have (room version specifications, "Event format";
 /// client-server API, "Size limits").
-fn check_format(
-    object: &Object,
-    rules: &RoomVersionRules,
-) -> Result<(ruma::OwnedUserId, Option<OwnedRoomId>), DropReason> {
+fn check_format(object: &Object, rules: &RoomVersionRules) -> Result<(OwnedUserId, Option<OwnedRoomId>), DropReason> {
     let string = |field: &'static str| match object.map.get(field) {
         None => Ok(None),
         Some(_) => {
@@ -302,7 +288,7 @@ fn check_format(
     let required = |field: &'static str| string(field)?.ok_or(DropReason::Format(field));
 
     let kind = required("type")?;
-    let sender = ruma::OwnedUserId::try_from(required("sender")?).map_err(|_| DropReason::Format("sender"))?;
+    let sender = OwnedUserId::try_from(required("sender")?).map_err(|_| DropReason::Format("sender"))?;
     string("state_key")?;
     let room_id = string("room_id")?.map(OwnedRoomId::try_from).transpose();
     let room_id = room_id.map_err(|_| DropReason::Format("room_id"))?;
@@ -340,3 +326,6 @@ fn check_references(
     };
     if references.iter().all(well_formed) { Ok(()) } else { Err(DropReason::Format(field)) }
 }
+
+#[cfg(test)]
+mod tests;

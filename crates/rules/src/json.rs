@@ -11,10 +11,14 @@
 //! rooms' servers spoke. Integers beyond 64 bits are refused.
 
 use base::limits::JSON_DEPTH_MAX;
-use ruma::canonical_json::{CanonicalJsonValue, RedactingSerializer};
-use ruma::room_version_rules::{RedactionRules, RoomVersionRules};
+use ruma::canonical_json::{CanonicalJsonValue, RedactingSerializer, redact_in_place};
+use ruma::room_version_rules::{EventIdFormatVersion, RedactionRules, RoomVersionRules};
+use ruma::serde::Base64;
+use ruma::serde::base64::{Standard, UrlSafe};
 use ruma::{CanonicalJsonObject, Int};
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
@@ -46,6 +50,11 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// An object of numbers that are all canonical.
+    pub(crate) fn new(map: CanonicalJsonObject) -> Self {
+        Self { map, marked: false }
+    }
+
     /// Parses an object.
     pub(crate) fn parse(json: &str, numbers: Numbers) -> Result<Self, serde_json::Error> {
         let marked = Cell::new(false);
@@ -63,17 +72,46 @@ impl Object {
         serde_json::to_string(&self.map).map(|text| self.unmark(text))
     }
 
+    /// What the event's server signs: the event as it is when it is redacted, without its signatures
+    /// (server-server API, "Signing events").
+    pub(crate) fn signed_text(&self, rules: &RedactionRules) -> Option<String> {
+        self.text_without(&["signatures", "unsigned"], Some(rules))
+    }
+
+    /// The hash of everything that the event says (server-server API, "Calculating the content hash for an
+    /// event").
+    pub(crate) fn content_hash(&self) -> Option<Vec<u8>> {
+        let text = self.text_without(&["hashes", "signatures", "unsigned"], None)?;
+        Some(Sha256::digest(text.as_bytes()).to_vec())
+    }
+
+    /// The hash that names the event, in the alphabet of the room version (server-server API, "Calculating the
+    /// reference hash for an event").
+    pub(crate) fn reference_hash(&self, rules: &RoomVersionRules) -> Option<String> {
+        let hash = Sha256::digest(self.signed_text(&rules.redaction)?.as_bytes()).to_vec();
+        Some(match rules.event_id_format {
+            EventIdFormatVersion::V1 | EventIdFormatVersion::V2 => Base64::<Standard>::new(hash).encode(),
+            _ => Base64::<UrlSafe>::new(hash).encode(),
+        })
+    }
+
+    /// Takes out what a redaction takes out. Nothing if the event has no type or no content.
+    pub(crate) fn redact(&mut self, rules: &RedactionRules) -> Option<()> {
+        if let Cow::Owned(map) = without_odd_invite(&self.map, rules) {
+            self.map = map;
+        }
+        redact_in_place(&mut self.map, rules, None).ok()
+    }
+
     /// This object as canonical JSON without some fields of its own, redacted if `redaction` is given.
-    pub(crate) fn text_without(
-        &self,
-        fields: &'static [&'static str],
-        redaction: Option<&RedactionRules>,
-    ) -> Option<String> {
+    fn text_without(&self, fields: &'static [&'static str], redaction: Option<&RedactionRules>) -> Option<String> {
         let mut serializer = RedactingSerializer::new().custom_redacted_root_fields(fields);
+        let mut map = Cow::Borrowed(&self.map);
         if let Some(rules) = redaction {
             serializer = serializer.rules(rules);
+            map = without_odd_invite(&self.map, rules);
         }
-        serializer.serialize(&self.map).ok().map(|text| self.unmark(text))
+        serializer.serialize(&map).ok().map(|text| self.unmark(text))
     }
 
     /// The string at `field`, unless it stands for a number.
@@ -98,6 +136,23 @@ impl Object {
         out.push_str(rest);
         out
     }
+}
+
+/// The event without a `third_party_invite` that is no object. Redaction keeps what is `signed` in it, where it
+/// keeps anything; the library would keep a string or a list there as a whole, and so hash another event than
+/// other servers do.
+fn without_odd_invite<'a>(event: &'a CanonicalJsonObject, rules: &RedactionRules) -> Cow<'a, CanonicalJsonObject> {
+    let content = event.get("content").and_then(CanonicalJsonValue::as_object);
+    let invite = content.and_then(|content| content.get("third_party_invite"));
+    let odd = rules.keep_room_member_third_party_invite_signed && invite.is_some_and(|invite| !invite.is_object());
+    if !odd {
+        return Cow::Borrowed(event);
+    }
+    let mut event = event.clone();
+    if let Some(content) = event.get_mut("content").and_then(CanonicalJsonValue::as_object_mut) {
+        content.remove("third_party_invite");
+    }
+    Cow::Owned(event)
 }
 
 /// Reads one value at a known depth.

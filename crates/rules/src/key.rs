@@ -117,11 +117,6 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> Signature {
         ruma::signatures::KeyPair::sign(&self.pair, message)
     }
-
-    /// The pair of keys, for the functions of the library.
-    pub(crate) fn pair(&self) -> &Ed25519KeyPair {
-        &self.pair
-    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -130,5 +125,66 @@ impl fmt::Debug for SigningKey {
             .field("server_name", &self.server_name)
             .field("key_id", &self.key_id())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ruma::server_name;
+    use ruma::signatures::verify_json;
+
+    /// The seed of the appendices, "Cryptographic Test Vectors".
+    const SPEC_SEED: &str = "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1";
+
+    fn spec_key() -> SigningKey {
+        let seed = Base64::<Standard>::parse(SPEC_SEED).unwrap();
+        SigningKey::from_stored(server_name!("domain").to_owned(), "1", seed.as_bytes()).unwrap()
+    }
+
+    // Appendices, "JSON Signing".
+    #[test]
+    fn json_is_signed_as_in_the_specification() {
+        for (json, expected) in [
+            ("{}", "K8280/U9SSy9IVtjBuVeLr+HpOB4BQFWbg+UZaADMtTdGYI7Geitb76LTrr5QV/7Xg4ahLwYGYZzuHGZKM5ZAQ"),
+            (
+                r#"{"one":1,"two":"Two"}"#,
+                "KqmLSbO39/Bzb0QIYE82zqLwsA+PDzYIpIRA2sRQ4sL53+sN6/fpNSoqE7BP7vBZhG6kYdD13EIMJpvhJI+6Bw",
+            ),
+        ] {
+            let mut object: CanonicalJsonObject = serde_json::from_str(json).unwrap();
+            spec_key().sign_json(&mut object).unwrap();
+            let signed = serde_json::to_value(&object).unwrap();
+            assert_eq!(signed["signatures"]["domain"]["ed25519:1"], expected);
+            verify_json(&spec_key().public_key_map(), &object).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_stored_key_is_the_same_key() {
+        let key = spec_key();
+        let again = SigningKey::from_stored(key.server_name().to_owned(), key.version(), key.seed().expose());
+        assert_eq!(again.unwrap().public_key(), key.public_key());
+        // Appendices, "Signing Details": the public key that other implementations derive from this seed.
+        assert_eq!(key.public_key().encode(), "XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI");
+        assert_eq!(key.key_id(), "ed25519:1");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let stored = |version: &str, seed: &[u8]| {
+            SigningKey::from_stored(server_name!("domain").to_owned(), version, seed).map(|_| ())
+        };
+        assert_eq!(stored("a_1", &[1; 31]), Err(KeyError::Bytes));
+        assert_eq!(stored("a_1", &[1; 33]), Err(KeyError::Bytes));
+        for version in ["", "a:b", "a b", "ä"] {
+            assert_eq!(stored(version, &[1; 32]), Err(KeyError::Version(version.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_key_does_not_show_its_secret() {
+        let shown = format!("{:?}", spec_key());
+        assert!(shown.contains("ed25519:1") && !shown.contains("seed"), "{shown}");
     }
 }

@@ -18,6 +18,8 @@ pub mod power;
 pub mod redaction;
 pub mod resolve;
 pub mod server_acl;
+#[cfg(test)]
+mod testing;
 pub mod version;
 pub mod visibility;
 

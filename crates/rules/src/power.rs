@@ -200,22 +200,27 @@ mod tests {
     use crate::room_rules;
     use ruma::{RoomVersionId, user_id};
 
-    fn event(kind: &str, sender: &str, content: &str) -> Pdu {
+    fn event(version: &RoomVersionId, kind: &str, content: &str) -> Pdu {
         let json = format!(
-            "{{\"type\":\"{kind}\",\"state_key\":\"\",\"sender\":\"{sender}\",\"room_id\":\"!r:a.example\",\
+            "{{\"type\":\"{kind}\",\"state_key\":\"\",\"sender\":\"@creator:a.example\",\"room_id\":\"!r:a.example\",\
              \"content\":{content},\"depth\":1,\"origin_server_ts\":1}}"
         );
-        Pdu::parse_stored(ruma::owned_event_id!("$e"), json, &room_rules(&RoomVersionId::V11).unwrap(), false).unwrap()
+        Pdu::parse_stored(ruma::owned_event_id!("$e"), json, &room_rules(version).unwrap(), false).unwrap()
     }
 
     fn levels(version: &RoomVersionId, create: &str, power_levels: Option<&str>) -> PowerLevels {
-        let create = event("m.room.create", "@creator:a.example", create);
-        let power_levels = power_levels.map(|content| event("m.room.power_levels", "@creator:a.example", content));
+        let create = event(version, "m.room.create", create);
+        let power_levels = power_levels.map(|content| event(version, "m.room.power_levels", content));
         PowerLevels::new(&room_rules(version).unwrap(), Some(&create), power_levels.as_ref())
     }
 
-    const CREATOR: &UserId = user_id!("@creator:a.example");
-    const OTHER: &UserId = user_id!("@other:a.example");
+    fn creator() -> &'static UserId {
+        user_id!("@creator:a.example")
+    }
+
+    fn other() -> &'static UserId {
+        user_id!("@other:a.example")
+    }
 
     fn int(level: i64) -> UserPowerLevel {
         UserPowerLevel::Int(Int::new_saturating(level))
@@ -224,38 +229,38 @@ mod tests {
     #[test]
     fn without_power_levels_the_creator_has_100_and_others_nothing() {
         let levels = levels(&RoomVersionId::V11, "{}", None);
-        assert_eq!(levels.user(CREATOR), int(100));
-        assert_eq!(levels.user(OTHER), int(0));
+        assert_eq!(levels.user(creator()), int(100));
+        assert_eq!(levels.user(other()), int(0));
         assert_eq!(levels.needed_for_state(&StateEventType::RoomName), 50);
         assert_eq!(levels.needed_for_message(&TimelineEventType::RoomMessage), 0);
-        assert!(levels.can_invite(OTHER));
+        assert!(levels.can_invite(other()));
     }
 
     #[test]
     fn creators_of_version_12_are_above_all_levels() {
         let create = r#"{"additional_creators":["@second:a.example"]}"#;
         let levels = levels(&RoomVersionId::V12, create, Some(r#"{"users":{"@other:a.example":100},"kick":50}"#));
-        assert_eq!(levels.user(CREATOR), UserPowerLevel::Infinite);
+        assert_eq!(levels.user(creator()), UserPowerLevel::Infinite);
         assert_eq!(levels.user(user_id!("@second:a.example")), UserPowerLevel::Infinite);
-        assert!(levels.can_act_on(CREATOR, Action::Kick, OTHER));
-        assert!(!levels.can_act_on(OTHER, Action::Kick, CREATOR));
+        assert!(levels.can_act_on(creator(), Action::Kick, other()));
+        assert!(!levels.can_act_on(other(), Action::Kick, creator()));
     }
 
     #[test]
     fn the_creator_before_version_11_is_the_one_in_the_content() {
         let levels = levels(&RoomVersionId::V10, r#"{"creator":"@other:a.example"}"#, None);
-        assert_eq!(levels.user(OTHER), int(100));
-        assert_eq!(levels.user(CREATOR), int(0));
+        assert_eq!(levels.user(other()), int(100));
+        assert_eq!(levels.user(creator()), int(0));
     }
 
     #[test]
     fn levels_before_version_10_may_be_strings_and_fractions() {
         let content = r#"{"users":{"@other:a.example":" +050 ","@creator:a.example":50.57},"ban":"7"}"#;
         let old = levels(&RoomVersionId::V1, "{}", Some(content));
-        assert_eq!((old.user(OTHER), old.user(CREATOR)), (int(50), int(50)));
+        assert_eq!((old.user(other()), old.user(creator())), (int(50), int(50)));
         assert_eq!(old.needed_for(Action::Ban), 7);
         let new = levels(&RoomVersionId::V10, "{}", Some(content));
-        assert_eq!((new.user(OTHER), new.needed_for(Action::Ban)), (int(0), 50));
+        assert_eq!((new.user(other()), new.needed_for(Action::Ban)), (int(0), 50));
     }
 
     #[test]
@@ -264,14 +269,14 @@ mod tests {
         assert_eq!(levels.needed_for_state(&StateEventType::RoomName), 7);
         assert_eq!(levels.needed_for_message(&TimelineEventType::RoomName), 7);
         assert_eq!(levels.needed_for_message(&TimelineEventType::RoomMessage), 3);
-        assert!(!levels.can_send_message(OTHER, &TimelineEventType::RoomMessage));
+        assert!(!levels.can_send_message(other(), &TimelineEventType::RoomMessage));
     }
 
     #[test]
     fn one_can_kick_only_those_below() {
         let content = r#"{"users":{"@creator:a.example":50,"@other:a.example":50}}"#;
         let levels = levels(&RoomVersionId::V11, "{}", Some(content));
-        assert!(!levels.can_act_on(CREATOR, Action::Kick, OTHER));
-        assert!(levels.can_act_on(CREATOR, Action::Kick, user_id!("@third:a.example")));
+        assert!(!levels.can_act_on(creator(), Action::Kick, other()));
+        assert!(levels.can_act_on(creator(), Action::Kick, user_id!("@third:a.example")));
     }
 }

@@ -3,7 +3,6 @@
 use crate::json::{Numbers, Object};
 use crate::pdu::{Pdu, PduError};
 use crate::power::PowerLevels;
-use ruma::canonical_json::redact_in_place;
 use ruma::events::TimelineEventType;
 use ruma::room_version_rules::RoomVersionRules;
 use serde::de::Error as _;
@@ -15,7 +14,7 @@ use serde::de::Error as _;
 /// [`PduError`] if the stored event cannot be read: the store is damaged.
 pub fn redact(pdu: &Pdu, rules: &RoomVersionRules) -> Result<Pdu, PduError> {
     let mut object = Object::parse(pdu.json(), Numbers::of(rules))?;
-    redact_in_place(&mut object.map, &rules.redaction, None).map_err(serde_json::Error::custom)?;
+    object.redact(&rules.redaction).ok_or_else(|| serde_json::Error::custom("nothing to redact"))?;
     Pdu::parse_stored(pdu.event_id().clone(), object.text()?, rules, pdu.rejected())
 }
 

@@ -92,7 +92,7 @@ pub struct DiskUse {
 impl RocksEngine {
     /// Opens the store in a directory, which is made if it isn't there.
     ///
-    /// What was acknowledged as synced is there, whatever ended the last process.
+    /// What was acknowledged as synced is there, whatever ended the last process. It waits for the disk.
     pub fn open(path: impl AsRef<Path>, memory: &SharedMemory, config: &Config) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let engine = |source| OpenError::Engine { path: path.to_owned(), source };

@@ -31,13 +31,24 @@ struct FamilyOverlay {
     cleared: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// What the overlay knows of a key.
+enum Known<'o> {
+    Value(&'o [u8]),
+    Absent,
+    /// Nothing: the database has the answer.
+    Nothing,
+}
+
 impl FamilyOverlay {
-    fn get(&self, key: &[u8]) -> Option<Option<&Vec<u8>>> {
-        if let Some(value) = self.rows.get(key) {
-            return Some(value.as_ref());
+    fn get(&self, key: &[u8]) -> Known<'_> {
+        match self.rows.get(key) {
+            Some(Some(value)) => Known::Value(value),
+            Some(None) => Known::Absent,
+            None if self.cleared.iter().any(|(from, to)| from.as_slice() <= key && key < to.as_slice()) => {
+                Known::Absent
+            }
+            None => Known::Nothing,
         }
-        let cleared = self.cleared.iter().any(|(from, to)| from.as_slice() <= key && key < to.as_slice());
-        cleared.then_some(None)
     }
 }
 
@@ -96,10 +107,16 @@ impl<'db> Group<'db> {
         Ok(stamps)
     }
 
+    fn known(&self, family: Family, key: &[u8]) -> Known<'_> {
+        let overlay = self.overlay.as_ref().and_then(|overlay| overlay.get(&family));
+        overlay.map_or(Known::Nothing, |overlay| overlay.get(key))
+    }
+
     fn holds(&self, family: Family, key: &[u8], value: Option<&[u8]>) -> Result<bool, StoreError> {
-        let overlay = self.overlay.as_ref().and_then(|overlay| overlay.get(&family)?.get(key));
-        if let Some(newer) = overlay {
-            return Ok(newer.map(Vec::as_slice) == value);
+        match self.known(family, key) {
+            Known::Value(newer) => return Ok(value == Some(newer)),
+            Known::Absent => return Ok(value.is_none()),
+            Known::Nothing => {}
         }
         let family = self.database.family(family)?;
         let stored = self.database.db.get_pinned_cf(family, key).map_err(failed)?;
@@ -110,7 +127,7 @@ impl<'db> Group<'db> {
     fn load(&mut self, family: Family, key: &[u8]) -> Result<(), StoreError> {
         let Some(overlay) = &mut self.overlay else { return Ok(()) };
         let overlay = overlay.entry(family).or_default();
-        if overlay.get(key).is_none() {
+        if matches!(overlay.get(key), Known::Nothing) {
             let stored = self.database.db.get_cf(self.database.family(family)?, key).map_err(failed)?;
             overlay.rows.insert(key.to_vec(), stored);
         }
@@ -159,8 +176,11 @@ impl<'db> Group<'db> {
             }
             Write::Add { family, key, delta } => {
                 let column = self.database.family(family)?;
-                let old = self.overlay.as_ref().and_then(|overlay| overlay.get(&family)?.get(&key)).flatten();
-                let sum = counter_plus(old.map(Vec::as_slice), delta);
+                let old = match self.known(family, &key) {
+                    Known::Value(old) => Some(old),
+                    Known::Absent | Known::Nothing => None,
+                };
+                let sum = counter_plus(old, delta);
                 self.put(family, column, key, sum);
             }
         }

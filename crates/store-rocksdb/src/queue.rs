@@ -22,7 +22,7 @@ pub(crate) struct Request {
     pub(crate) queued: Instant,
     pub(crate) answer: oneshot::Sender<Result<Stamps, CommitError>>,
     /// Frees its place when the request has been answered.
-    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) place: OwnedSemaphorePermit,
 }
 
 /// The engine was closed.
@@ -66,7 +66,7 @@ impl Queue {
             if waiting.closed {
                 return Err(closed());
             }
-            waiting.requests.push_back(Request { batch, bytes, queued: Instant::now(), answer, _place: place });
+            waiting.requests.push_back(Request { batch, bytes, queued: Instant::now(), answer, place });
         }
         self.filled.notify_one();
         // No answer: the thread ended in a panic, and may have written the batch before.
@@ -111,4 +111,74 @@ fn group_len(requests: &VecDeque<Request>) -> usize {
         bytes <= GROUP_BYTES_MAX
     };
     requests.iter().take(GROUP_BATCHES_MAX).take_while(fits).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use futures::future::BoxFuture;
+    use store::{Family, Write};
+
+    fn batch(bytes: usize) -> Batch {
+        let write = Write::Put { family: Family::Points, key: vec![0; bytes].into(), value: vec![].into() };
+        Batch { writes: vec![write], ..Batch::default() }
+    }
+
+    /// Lets batches of these sizes wait.
+    fn waiting(queue: &Arc<Queue>, sizes: &[usize]) -> Vec<BoxFuture<'static, Result<Stamps, CommitError>>> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let commits = sizes.iter().map(|bytes| {
+            let (queue, batch) = (queue.clone(), batch(*bytes));
+            let mut commit: BoxFuture<'static, _> = Box::pin(async move { queue.commit(batch).await });
+            assert!(commit.as_mut().poll(&mut context).is_pending());
+            commit
+        });
+        commits.collect()
+    }
+
+    fn sizes(group: Option<Vec<Request>>) -> Vec<usize> {
+        group.into_iter().flatten().map(|request| request.bytes).collect()
+    }
+
+    #[test]
+    fn a_group_is_all_that_waits_up_to_its_limits() {
+        let queue = Arc::new(Queue::new());
+        let full = GROUP_BYTES_MAX;
+        let _waiting = waiting(&queue, &[1, 2, full - 3, 1, full + 1, 7]);
+        assert_eq!(sizes(queue.take_group()), [1, 2, full - 3]);
+        assert_eq!(sizes(queue.take_group()), [1]);
+        assert_eq!(sizes(queue.take_group()), [full + 1]);
+        assert_eq!(sizes(queue.take_group()), [7]);
+        let _waiting = waiting(&queue, &[1; GROUP_BATCHES_MAX + 1]);
+        assert_eq!(sizes(queue.take_group()).len(), GROUP_BATCHES_MAX);
+        queue.close();
+        assert_eq!(sizes(queue.take_group()).len(), 1);
+        assert!(queue.take_group().is_none());
+    }
+
+    #[test]
+    fn a_full_queue_makes_writers_wait_for_a_place() {
+        let queue = Arc::new(Queue::new());
+        let mut commits = waiting(&queue, &vec![1; QUEUE_UNITS_MAX + 10]);
+        assert_eq!(queue.lock().requests.len(), QUEUE_UNITS_MAX);
+        drop(queue.take_group());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        for commit in commits.iter_mut().skip(QUEUE_UNITS_MAX) {
+            assert!(commit.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(queue.lock().requests.len(), QUEUE_UNITS_MAX - GROUP_BATCHES_MAX + 10);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_queue_that_was_abandoned() {
+        let queue = Arc::new(Queue::new());
+        let waiting = waiting(&queue, &[1, 1]);
+        queue.abandon();
+        for commit in waiting {
+            assert!(matches!(block_on(commit), Err(CommitError::Unknown)));
+        }
+        assert!(matches!(block_on(queue.commit(batch(1))), Err(CommitError::Engine(_))));
+        assert!(queue.take_group().is_none());
+    }
 }

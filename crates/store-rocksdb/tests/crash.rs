@@ -5,17 +5,21 @@
 //! be whole, each other one whole or absent, and the stamps without a gap. `CHANCERY_CRASH_KILLS` is how
 //! often, 100 if it isn't set. What a loss of power does to unsynced blocks is not tested here.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails panics")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails panics")]
 
 use base::Stamp;
+use futures::future::select_all;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::key::{KeyBuilder, KeyReader};
-use store::{Batch, Direction, Durability, Engine, Expect, Family, Hole, Scan, Snapshot, Stamped, Stamps, Write};
+use store::{
+    Batch, CommitError, Direction, Durability, Engine, Expect, Family, Hole, Scan, Snapshot, Stamped, Stamps, Write,
+};
 use store_rocksdb::{Config, RocksEngine, SharedMemory};
 
 const CHILD: &str = "CHANCERY_CRASH_CHILD";
@@ -121,23 +125,21 @@ fn write_until_killed(path: &Path) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let engine = Arc::new(open(path));
     runtime.block_on(async move {
-        let writers = (0..WRITERS).map(|writer| {
-            let engine = engine.clone();
-            tokio::spawn(async move {
-                let mut n = number(&*engine.snapshot(), &head_key(writer));
-                loop {
-                    n += 1;
-                    let stamps = engine.commit(batch(writer, n)).await.unwrap();
-                    // One write to a pipe, short enough to be whole.
-                    let line = format!("ack {writer} {n} {} {}\n", stamps.first, stamps.last);
-                    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-                }
-            })
-        });
-        for writer in writers.collect::<Vec<_>>() {
-            writer.await.unwrap();
-        }
+        let writers = (0..WRITERS).map(|writer| tokio::spawn(write_on(engine.clone(), writer)));
+        let (ended, ..) = select_all(writers).await;
+        panic!("a writer ended: {ended:?}");
     });
+}
+
+async fn write_on(engine: Arc<RocksEngine>, writer: u64) -> Result<Infallible, CommitError> {
+    let mut n = number(&*engine.snapshot(), &head_key(writer));
+    loop {
+        n += 1;
+        let stamps = engine.commit(batch(writer, n)).await?;
+        // One write to a pipe, short enough to be whole.
+        let line = format!("ack {writer} {n} {} {}\n", stamps.first, stamps.last);
+        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+    }
 }
 
 /// What was acknowledged: the stamps of each writer's batches.

@@ -75,7 +75,7 @@ pub trait Setting: Sized {
         None
     }
 
-    /// The value as TOML, for the example file. `None`: it is a table, unset, or a secret.
+    /// The value as TOML, for the example file. `None`: it is unset, a secret, or a table with such.
     fn show(&self) -> Option<String>;
 }
 
@@ -108,12 +108,21 @@ pub struct Field {
     pub doc: &'static [&'static str],
     /// What it looks like.
     pub shape: Shape,
-    /// Its default as TOML.
+    /// Its default as TOML. A table has one if it is declared with `= default`; it is then shown on one
+    /// line instead of as a section.
     pub default: Option<String>,
     /// Another value as TOML, for where the default shows nothing.
     pub example: Option<&'static str>,
     /// Whether the table may leave it out.
     pub optional: bool,
+}
+
+/// A table on one line; `None` if a field shows nothing.
+#[doc(hidden)]
+#[must_use]
+pub fn inline_table(fields: &[(&str, Option<String>)]) -> Option<String> {
+    let fields = fields.iter().map(|(key, value)| value.as_ref().map(|value| format!("{key} = {value}")));
+    fields.collect::<Option<Vec<_>>>().map(|fields| format!("{{ {} }}", fields.join(", ")))
 }
 
 /// Declares a table of settings. See [the module](crate::config).
@@ -157,7 +166,8 @@ macro_rules! config {
             }
 
             fn show(&self) -> Option<String> {
-                None
+                let fields = [$((stringify!($field), $crate::config::Setting::show(&self.$field))),*];
+                $crate::config::inline_table(&fields)
             }
         }
 
@@ -228,7 +238,8 @@ macro_rules! config {
             }
 
             fn show(&self) -> Option<String> {
-                None
+                let fields = [$((stringify!($field), $crate::config::Setting::show(&self.$field))),*];
+                $crate::config::inline_table(&fields)
             }
         }
 
@@ -242,9 +253,7 @@ macro_rules! config {
                         key: stringify!($field),
                         doc: &[$($field_doc),*],
                         shape: <$type as $crate::config::Setting>::shape(),
-                        default: <$type as $crate::config::Setting>::show(
-                            &$crate::config!(@default $type $(, $default)?)
-                        ),
+                        default: $crate::config!(@shown_plain $type $(, $default)?),
                         example: $crate::config!(@example $($example)?),
                         optional: true,
                     }),*],
@@ -259,9 +268,22 @@ macro_rules! config {
     };
     (@absent $type:ty, $default:expr) => { Some(|| Some($default)) };
     (@shown $type:ty) => {
-        <$type as $crate::config::Setting>::absent().and_then(|absent| $crate::config::Setting::show(&absent))
+        match <$type as $crate::config::Setting>::shape() {
+            $crate::config::Shape::Value(_) => <$type as $crate::config::Setting>::absent()
+                .and_then(|absent| <$type as $crate::config::Setting>::show(&absent)),
+            $crate::config::Shape::Table(_) | $crate::config::Shape::Tables(_) => None,
+        }
     };
     (@shown $type:ty, $default:expr) => { <$type as $crate::config::Setting>::show(&$default) };
+    (@shown_plain $type:ty) => {
+        match <$type as $crate::config::Setting>::shape() {
+            $crate::config::Shape::Value(_) => {
+                <$type as $crate::config::Setting>::show(&<$type as Default>::default())
+            }
+            $crate::config::Shape::Table(_) | $crate::config::Shape::Tables(_) => None,
+        }
+    };
+    (@shown_plain $type:ty, $default:expr) => { <$type as $crate::config::Setting>::show(&$default) };
     (@optional $type:ty) => { <$type as $crate::config::Setting>::OPTIONAL };
     (@optional $type:ty, $default:expr) => { true };
     (@example) => { None };

@@ -8,9 +8,11 @@ pub mod config;
 mod ids;
 pub mod limits;
 mod random;
+mod route;
 mod secret;
 
 pub use clock::{Clock, FakeClock, SystemClock, UnixMillis};
 pub use ids::{EventNum, NodeNum, Order, RoomNum, Stamp};
 pub use random::{Random, SeededRandom, SystemRandom, random_string};
+pub use route::Route;
 pub use secret::Secret;

@@ -18,14 +18,13 @@ pub fn example(introduction: &str, table: &Table) -> String {
 struct Off(bool);
 
 fn write_table(out: &mut String, table: &Table, path: &str, off: Off) {
-    let values = table.fields.iter().filter(|field| matches!(field.shape, Shape::Value(_)));
-    for field in values {
+    for field in table.fields.iter().filter(|field| is_line(field)) {
         out.push('\n');
         comment(out, field.doc.iter().copied());
         // Writing to a String can't fail.
         let _ = writeln!(out, "{}{} = {}", hash(Off(off.0 || field.optional)), field.key, value_of(field));
     }
-    for field in &table.fields {
+    for field in table.fields.iter().filter(|field| !is_line(field)) {
         let (inner, open, close) = match field.shape {
             Shape::Value(_) => continue,
             Shape::Table(inner) => (inner(), "[", "]"),
@@ -41,6 +40,11 @@ fn write_table(out: &mut String, table: &Table, path: &str, off: Off) {
         let _ = writeln!(out, "{}{open}{path}{close}", hash(off));
         write_table(out, &inner, &path, off);
     }
+}
+
+/// Whether the setting is one line.
+fn is_line(field: &Field) -> bool {
+    matches!(field.shape, Shape::Value(_)) || (matches!(field.shape, Shape::Table(_)) && field.default.is_some())
 }
 
 /// Whether an entry of the list would change something even if it sets nothing.
@@ -95,6 +99,8 @@ mod tests {
             pub name: String,
             /// The budget.
             pub budget: ByteSize = ByteSize::mib(64),
+            /// On one line.
+            pub there: Inner = Inner { path: "/here".into() },
             /// Perhaps.
             pub inner: Option<Inner>,
             /// At least one.
@@ -112,6 +118,9 @@ name = "a.example"
 
 # The budget.
 #budget = "64 MiB"
+
+# On one line.
+#there = { path = "/here" }
 
 # Perhaps.
 #[inner]
@@ -137,6 +146,7 @@ path = "/srv"
         assert_eq!(outer.name, "a.example");
         assert_eq!(outer.budget, ByteSize::mib(64));
         assert!(outer.inner.is_none());
+        assert_eq!(outer.there.path, std::path::Path::new("/here"));
         assert_eq!(outer.inners[0].path, std::path::Path::new("/srv"));
     }
 }

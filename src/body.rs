@@ -1,0 +1,86 @@
+//! Bodies, and what answers requests.
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use tower::{Service, ServiceExt};
+
+/// Any error of a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request or a response.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What answers the requests to an agency.
+///
+/// Requests carry the address of the client as an extension of type [`std::net::IpAddr`]. A response may
+/// carry an extension [`base::Route`], the template of the path that matched, for the metrics.
+#[derive(Clone)]
+pub struct Face(Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>);
+
+impl Face {
+    /// The face that a service is, such as a router.
+    pub fn new<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self(Arc::new(move |request| {
+            Box::pin(service.clone().oneshot(request).map(|answer| match answer {
+                Ok(response) => response.map(boxed),
+                Err(never) => match never {},
+            }))
+        }))
+    }
+
+    /// The answer to a request.
+    pub(crate) fn answer(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        (self.0)(request)
+    }
+}
+
+impl fmt::Debug for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Face")
+    }
+}
+
+/// A body of any kind.
+pub(crate) fn boxed<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// A body that is there as a whole.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    boxed(Full::new(bytes.into()))
+}
+
+/// A response with a JSON value.
+pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    respond(status, "application/json", value.to_string())
+}
+
+/// A standard error response (client-server API, "Standard error response").
+pub(crate) fn error(status: StatusCode, errcode: &str, message: &str) -> Response<Body> {
+    json(status, &serde_json::json!({ "errcode": errcode, "error": message }))
+}
+
+/// A response with a body of this type.
+pub(crate) fn respond(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}

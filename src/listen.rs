@@ -1,0 +1,223 @@
+//! Listeners: from a socket to requests.
+
+use crate::body::{Body, BoxError};
+use crate::config::{Limits, Network};
+use crate::front::Front;
+use crate::metrics::{Counted, Metrics};
+use crate::tls::Certificates;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a listener waits after it could not accept, such as for want of files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How often a quiet HTTP/2 connection is asked whether it lives.
+const PING_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The bytes of a request that are taken before the face reads them, of a stream and of a connection.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What the connections of all listeners share.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    builder: auto::Builder<TokioExecutor>,
+    slots: Arc<Semaphore>,
+    head_timeout: Duration,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+    metrics: Arc<Metrics>,
+}
+
+impl Connections {
+    pub(crate) fn new(limits: &Limits, stopping: CancellationToken, metrics: Arc<Metrics>) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.head_bytes_max.bytes());
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams_max)
+            .max_header_list_size(u32::try_from(limits.head_bytes_max.0).unwrap_or(u32::MAX))
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(PING_INTERVAL);
+        let slots = usize::try_from(limits.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self {
+            builder,
+            slots: Arc::new(Semaphore::new(slots)),
+            head_timeout: limits.head_timeout,
+            tracker: TaskTracker::new(),
+            stopping,
+            metrics,
+        }
+    }
+
+    /// Waits until all listeners and connections have ended.
+    pub(crate) async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// How many have not.
+    pub(crate) fn open(&self) -> usize {
+        self.tracker.len()
+    }
+}
+
+/// What answers the requests of a listener.
+#[derive(Clone, Debug)]
+pub(crate) enum Answers {
+    /// The front, for clients.
+    Front(Arc<Front>),
+    /// Metrics and health, for machines.
+    Metrics(Arc<crate::server::MetricsFace>),
+}
+
+/// A socket that is bound and not served yet.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    pub(crate) proxies: Arc<[Network]>,
+    pub(crate) answers: Answers,
+}
+
+impl Listener {
+    /// Serves until the server stops. The socket closes then; connections finish their requests.
+    pub(crate) fn serve(self, connections: &Arc<Connections>) {
+        let shared = connections.clone();
+        connections.tracker.spawn(async move {
+            let stopping = shared.stopping.clone();
+            let _ = stopping.run_until_cancelled_owned(self.accept_all(shared)).await;
+        });
+    }
+
+    async fn accept_all(self, shared: Arc<Connections>) {
+        loop {
+            // The place comes first: what can't be served waits in the backlog of the socket.
+            let Ok(slot) = shared.slots.clone().acquire_owned().await else { return };
+            let (stream, peer) = match self.socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection can't be accepted");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let connection = Connection {
+                shared: shared.clone(),
+                answers: self.answers.clone(),
+                proxies: self.proxies.clone(),
+                peer,
+                asked: AtomicBool::new(false),
+            };
+            let certificates = self.certificates.clone();
+            let counted = Counted::new(&shared.metrics.connections);
+            shared.tracker.spawn(async move {
+                Arc::new(connection).serve(stream, certificates).await;
+                drop((slot, counted));
+            });
+        }
+    }
+}
+
+/// One connection.
+struct Connection {
+    shared: Arc<Connections>,
+    answers: Answers,
+    proxies: Arc<[Network]>,
+    peer: SocketAddr,
+    /// Whether a request has come.
+    asked: AtomicBool,
+}
+
+impl Connection {
+    async fn serve(self: Arc<Self>, stream: TcpStream, certificates: Option<Arc<Certificates>>) {
+        // Answers are written whole, so waiting for more of them only costs time.
+        let _ = stream.set_nodelay(true);
+        let Some(certificates) = certificates else {
+            return self.serve_stream(stream).await;
+        };
+        let handshake = TlsAcceptor::from(certificates.current()).accept(stream);
+        match tokio::time::timeout(self.shared.head_timeout, handshake).await {
+            // The stream of TLS is large, and an idle connection should be small.
+            Ok(Ok(stream)) => self.serve_stream(Box::new(stream)).await,
+            Ok(Err(error)) => self.refused("TLS handshake", &error),
+            Err(_) => self.refused("TLS handshake", &"too slow"),
+        }
+    }
+
+    async fn serve_stream(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let shared = self.shared.clone();
+        let this = self.clone();
+        let service = service_fn(move |request| this.clone().answer(request));
+        let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(stream), service));
+        // A client that says nothing, or too little to tell which HTTP it speaks, has as long as for a head.
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = shared.stopping.cancelled() => None,
+            () = self.is_silent() => return self.refused("first request", &"too slow"),
+        };
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
+        if let Err(error) = ended {
+            // Clients vanish all the time.
+            tracing::debug!(peer = %self.peer, error, "a connection failed");
+        }
+    }
+
+    /// Ends if no request comes in time.
+    async fn is_silent(&self) {
+        tokio::time::sleep(self.shared.head_timeout).await;
+        if self.asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        self.asked.store(true, Ordering::Relaxed);
+        Ok(self.answers.answer(request, self.peer, &self.proxies).await)
+    }
+
+    fn refused(&self, what: &str, error: &dyn std::fmt::Display) {
+        self.shared.metrics.connections_refused.inc();
+        tracing::debug!(peer = %self.peer, %error, "{what} failed");
+    }
+}
+
+impl Answers {
+    async fn answer<B>(&self, request: Request<B>, peer: SocketAddr, proxies: &[Network]) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        match self {
+            Self::Front(front) => front.answer(request, peer.ip(), proxies).await,
+            Self::Metrics(face) => face.answer(&request),
+        }
+    }
+}

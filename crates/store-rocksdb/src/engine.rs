@@ -315,6 +315,51 @@ mod tests {
         assert_eq!(block_on(engine.commit(put(b"a", b"3"))).unwrap().first, Stamp(9));
     }
 
+    /// What a loss of power can leave of the log behind the last fsync.
+    #[test]
+    fn a_torn_log_is_read_up_to_the_first_batch_that_is_not_whole() {
+        const BATCHES: usize = 20;
+        let value = |n: usize| vec![u8::try_from(n).unwrap(); 300];
+        let tear = |log: &mut Vec<u8>, tear: usize| {
+            let end = log.len();
+            match tear {
+                0 => log.extend([0xa5; 5000]),
+                1 => log.extend([0; 5000]),
+                2 => log.truncate(end - 5),
+                3 => log.truncate(end - 3000),
+                4 => log[end - 100..].fill(0),
+                // Blocks reach the disk in any order: a whole one may follow a missing one.
+                _ => log[end / 2..end / 2 + 512].fill(0),
+            }
+        };
+        for (kind, whole_min) in [(0, BATCHES), (1, BATCHES), (2, BATCHES - 1), (3, 1), (4, BATCHES - 1), (5, 1)] {
+            let (engine, directory) = fresh();
+            let path = directory.path().join("store");
+            for n in 1..=BATCHES {
+                let put = |family| Write::Put { family, key: vec![1; n].into(), value: value(n).into() };
+                let writes = Family::ALL.map(put).to_vec();
+                block_on(engine.commit(Batch { writes, ..Batch::default() })).unwrap();
+            }
+            drop(engine);
+            let files = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+            let log = files.filter(|file| file.extension().is_some_and(|end| end == "log")).max().unwrap();
+            let mut bytes = std::fs::read(&log).unwrap();
+            tear(&mut bytes, kind);
+            std::fs::write(&log, bytes).unwrap();
+
+            let snapshot = open(&path).unwrap().snapshot();
+            let whole = usize::try_from(snapshot.stamp().0).unwrap();
+            assert!((whole_min..=BATCHES).contains(&whole), "{whole} are whole after tear {kind}");
+            assert!(kind < 2 || whole < BATCHES, "tear {kind} tore nothing");
+            for n in 1..=BATCHES {
+                for family in Family::ALL {
+                    let expected = (n <= whole).then(|| value(n));
+                    assert_eq!(snapshot.get(family, &vec![1; n]).unwrap(), expected, "batch {n} after tear {kind}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_store_of_a_newer_layout_is_refused() {
         let (engine, directory) = fresh();

@@ -1,0 +1,257 @@
+//! What a client is told: one view, put together once.
+
+mod account_data;
+mod ephemeral;
+mod event;
+mod joined;
+mod left;
+mod state;
+mod summary;
+mod timeline;
+
+use crate::active::Active;
+use crate::changed::{Changed, News};
+use crate::json::{push_events, push_name};
+use crate::wait::nothing;
+use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};
+use account_data::AccountData;
+use base::{Order, RoomNum, Stamp, UnixMillis};
+use records::{Membership, MembershipRecord, View};
+use rooms::RoomReader;
+use ruma::UserId;
+use std::sync::{Arc, Mutex};
+use sync_core::{LazyMembers, SentMembers, SyncFilter};
+
+/// What there is to tell.
+pub struct Answer {
+    /// Up to where it goes.
+    pub token: SyncToken,
+    /// The JSON of the response; none if nothing happened.
+    pub body: Option<String>,
+}
+
+/// What one answer is put together from.
+struct Context<'a> {
+    inner: &'a Inner,
+    request: &'a SyncRequest,
+    view: View,
+    filter: SyncFilter,
+    /// What was seen; none for an initial sync.
+    since: Option<SyncToken>,
+    /// What the client has confirmed that it has seen.
+    confirmed: Option<Stamp>,
+    /// The token of this answer.
+    token: SyncToken,
+    now: UnixMillis,
+    /// Which members the device was sent, if it loads them lazily.
+    sent: Option<Arc<Mutex<SentMembers>>>,
+}
+
+/// A room that something may have happened in.
+struct Candidate {
+    room: RoomNum,
+    news: News,
+    at: Stamp,
+    record: MembershipRecord,
+}
+
+/// The sections of rooms, each a JSON object's content.
+#[derive(Default)]
+struct Sections {
+    join: String,
+    invite: String,
+    knock: String,
+    leave: String,
+}
+
+impl Inner {
+    /// What happened after `since`.
+    pub fn assemble(
+        &self,
+        request: &SyncRequest,
+        active: &Active,
+        since: Option<SyncToken>,
+    ) -> Result<Answer, SyncError> {
+        // The count of what is volatile is taken before the rest: what changes in between is told twice
+        // instead of never.
+        let volatile = self.typing.count();
+        let view = self.records.view();
+        let since = self.usable(since, view.stamp());
+        let token = SyncToken { stamp: view.stamp(), volatile };
+        let changed = match since {
+            Some(since) if !request.full_state => self.changed(&view, &request.user_id, active, since.stamp)?,
+            _ => Changed::Anywhere,
+        };
+        let typing = match since {
+            Some(since) => self.typing.changed_after(since.volatile),
+            None => Vec::new(),
+        };
+        if typing.is_empty() && matches!(&changed, Changed::Here { rooms, account_data: false } if rooms.is_empty()) {
+            return Ok(Answer { token, body: None });
+        }
+        let filter = self.filter(&view, &request.user_id, request.filter.as_ref())?;
+        let context = Context {
+            inner: self,
+            request,
+            confirmed: request.since.map(|since| since.stamp),
+            sent: (filter.lazy == LazyMembers::New).then(|| self.sent_members(request)),
+            view,
+            filter,
+            since,
+            token,
+            now: self.clock.now(),
+        };
+        if since.is_none()
+            && let Some(sent) = &context.sent
+        {
+            sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        }
+        let body = context.response(active, changed, typing)?;
+        Ok(Answer { token, body })
+    }
+
+    fn sent_members(&self, request: &SyncRequest) -> Arc<Mutex<SentMembers>> {
+        let key = (request.user_id.clone(), request.device_id.clone());
+        let Ok(sent) = self.sent.get_or_insert_with(&key, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        sent
+    }
+
+    fn filter(&self, view: &View, user: &UserId, choice: Option<&FilterChoice>) -> Result<SyncFilter, SyncError> {
+        let parse = |json: &str| SyncFilter::parse(json).map_err(|error| SyncError::BadFilter(error.to_string()));
+        match choice {
+            None => Ok(SyncFilter::none()),
+            Some(FilterChoice::Inline(json)) => parse(json),
+            Some(FilterChoice::Stored(id)) => parse(&view.filter(user, id)?.ok_or(SyncError::NoSuchFilter)?),
+        }
+    }
+}
+
+impl Context<'_> {
+    fn user(&self) -> &UserId {
+        &self.request.user_id
+    }
+
+    /// Up to where the answer goes in every timeline.
+    fn end(&self) -> Order {
+        self.token.stamp.into()
+    }
+
+    fn since_stamp(&self) -> Option<Stamp> {
+        self.since.map(|since| since.stamp)
+    }
+
+    fn response(&self, active: &Active, changed: Changed, typing: Vec<RoomNum>) -> Result<Option<String>, SyncError> {
+        let account_data = self.account_data(&changed)?;
+        let candidates = self.candidates(active, changed, typing, &account_data)?;
+        let mut sections = Sections::default();
+        for candidate in candidates {
+            self.room(&candidate, &account_data, &mut sections)?;
+        }
+        let global = self.global_account_data(&account_data)?;
+        let sections = [
+            ("join", sections.join),
+            ("invite", sections.invite),
+            ("knock", sections.knock),
+            ("leave", sections.leave),
+        ];
+        let has_rooms = sections.iter().any(|(_, section)| !section.is_empty());
+        if !has_rooms && global.is_empty() && self.since.is_some() && !self.request.full_state {
+            return Ok(None);
+        }
+        let mut body = nothing(self.token);
+        body.pop();
+        if has_rooms {
+            push_name(&mut body, "rooms");
+            body.push('{');
+            for (name, section) in sections.iter().filter(|(_, section)| !section.is_empty()) {
+                push_name(&mut body, name);
+                body.push('{');
+                body.push_str(section);
+                body.push('}');
+            }
+            body.push('}');
+        }
+        if !global.is_empty() {
+            push_events(&mut body, "account_data", global.iter().map(String::as_str));
+        }
+        body.push('}');
+        Ok(Some(body))
+    }
+
+    /// The rooms to look at, with what the user is to each.
+    fn candidates(
+        &self,
+        active: &Active,
+        changed: Changed,
+        typing: Vec<RoomNum>,
+        account_data: &AccountData,
+    ) -> Result<Vec<Candidate>, SyncError> {
+        let mut rooms = match changed {
+            Changed::Anywhere => {
+                let memberships = self.view.memberships(self.user())?.into_iter();
+                let candidate = |(room, at, record)| Candidate { room, news: News::ANY, at, record };
+                return Ok(memberships.map(candidate).collect());
+            }
+            Changed::Here { rooms, .. } => rooms,
+        };
+        for room in typing.into_iter().filter(|room| active.is_in(*room)) {
+            rooms.entry(room).or_default();
+        }
+        for room_id in account_data.rooms() {
+            if let Some(room) = self.view.room_num(room_id)? {
+                rooms.entry(room).or_default();
+            }
+        }
+        let mut candidates = Vec::with_capacity(rooms.len());
+        for (room, news) in rooms {
+            if let Some((at, record)) = self.view.membership(self.user(), room)? {
+                candidates.push(Candidate { room, news, at, record });
+            }
+        }
+        Ok(candidates)
+    }
+
+    fn room(
+        &self,
+        candidate: &Candidate,
+        account_data: &AccountData,
+        sections: &mut Sections,
+    ) -> Result<(), SyncError> {
+        let is_new = self.since_stamp().is_none_or(|since| candidate.at > since);
+        let membership = candidate.record.membership;
+        if membership != Membership::Join && !is_new {
+            return Ok(());
+        }
+        let Some(reader) = self.inner.rooms.reader(&self.view, candidate.room)? else { return Ok(()) };
+        if !self.filter.rooms.matches(reader.room_id()) {
+            return Ok(());
+        }
+        let (section, content) = match membership {
+            Membership::Join => (&mut sections.join, self.joined(&reader, candidate, account_data)?),
+            Membership::Invite => (&mut sections.invite, Some(outside("invite_state", &candidate.record))),
+            Membership::Knock => (&mut sections.knock, Some(outside("knock_state", &candidate.record))),
+            Membership::Leave | Membership::Ban => (&mut sections.leave, self.left(&reader, candidate, account_data)?),
+        };
+        if let Some(content) = content {
+            push_name(section, reader.room_id().as_str());
+            section.push_str(&content);
+        }
+        Ok(())
+    }
+
+    /// Whether the user was joined at a stamp.
+    fn was_joined(&self, reader: &RoomReader, candidate: &Candidate, at: Stamp) -> Result<bool, SyncError> {
+        if candidate.at <= at {
+            return Ok(candidate.record.membership == Membership::Join);
+        }
+        let state = reader.state_at(at.into())?;
+        let member = reader.state_event(state, "m.room.member", self.user().as_str())?;
+        Ok(member.is_some_and(|member| event::says_join(&member.pdu)))
+    }
+}
+
+/// What somebody gets of a room who is invited or knocks.
+fn outside(name: &str, record: &MembershipRecord) -> String {
+    let state = record.stripped_state.as_deref().unwrap_or("[]");
+    format!("{{\"{name}\":{{\"events\":{state}}}}}")
+}

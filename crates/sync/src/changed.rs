@@ -1,0 +1,97 @@
+//! In which of a user's rooms something happened.
+
+use crate::active::{Active, Noted};
+use crate::{Inner, SyncError};
+use base::{RoomNum, Stamp};
+use records::{LogEntry, Membership, View};
+use ruma::UserId;
+use std::collections::{BTreeMap, HashMap};
+
+/// How much of the log is read to find what happened. Beyond, all rooms of the user are looked at.
+pub const LOG_READ_MAX: usize = 1_000;
+
+/// What may have happened in a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Events, or a change of membership.
+    pub events: bool,
+    /// Receipts.
+    pub receipts: bool,
+}
+
+impl News {
+    /// Anything.
+    pub const ANY: Self = Self { events: true, receipts: true };
+}
+
+/// Where to look for what happened to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// In all rooms, and in the account data.
+    Anywhere,
+    /// In these rooms only.
+    Here {
+        /// The rooms.
+        rooms: BTreeMap<RoomNum, News>,
+        /// Whether account data changed.
+        account_data: bool,
+    },
+}
+
+impl Inner {
+    /// Where to look for what happened to a user after `since`.
+    pub fn changed(&self, view: &View, user: &UserId, active: &Active, since: Stamp) -> Result<Changed, SyncError> {
+        let followed = self.active.followed();
+        let noted = active.noted(followed, since);
+        let mut rooms: BTreeMap<RoomNum, News> = BTreeMap::new();
+        let mut account_data = false;
+        let mut after = since;
+        if let Noted { followed, rooms: Some((events, receipts)), own } = noted {
+            for room in events {
+                rooms.entry(room).or_default().events = true;
+            }
+            for room in receipts {
+                rooms.entry(room).or_default().receipts = true;
+            }
+            account_data = own;
+            after = after.max(followed);
+        }
+        if after >= view.stamp() {
+            return Ok(Changed::Here { rooms, account_data });
+        }
+        let entries = view.log(after, view.stamp(), LOG_READ_MAX)?;
+        if entries.len() >= LOG_READ_MAX {
+            return Ok(Changed::Anywhere);
+        }
+        let mut joined = HashMap::new();
+        let mut is_joined = |room: RoomNum| -> Result<bool, SyncError> {
+            if let Some(joined) = joined.get(&room) {
+                return Ok(*joined);
+            }
+            let record = view.membership(user, room)?;
+            let is_joined = record.is_some_and(|(_, record)| record.membership == Membership::Join);
+            joined.insert(room, is_joined);
+            Ok(is_joined)
+        };
+        for (_, entry) in entries {
+            match entry {
+                LogEntry::Event { room, member, .. } => {
+                    if member.as_deref() == Some(user) || is_joined(room)? {
+                        rooms.entry(room).or_default().events = true;
+                    }
+                }
+                LogEntry::Membership { room, user: member } if member == user => {
+                    rooms.entry(room).or_default().events = true;
+                }
+                LogEntry::Receipt { room, user: reader, private } => {
+                    if reader == user || (!private && is_joined(room)?) {
+                        rooms.entry(room).or_default().receipts = true;
+                    }
+                }
+                LogEntry::AccountData { user: owner } => account_data |= owner == user,
+                LogEntry::Membership { .. } | LogEntry::Forgotten { .. } => {}
+            }
+        }
+        Ok(Changed::Here { rooms, account_data })
+    }
+}

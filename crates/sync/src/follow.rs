@@ -1,0 +1,115 @@
+//! The task that follows the log and wakes those whom it concerns.
+
+use crate::Inner;
+use crate::active::{Happening, ToWake};
+use base::Stamp;
+use records::{LogEntry, Membership, RecordsError};
+use std::sync::Weak;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How many entries of the log are read at once.
+const LOG_PAGE: usize = 1_000;
+/// How often it is looked whether somebody has stopped typing or syncing, while nothing else happens.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// Follows the log until syncing ends.
+pub async fn follow(inner: Weak<Inner>, mut newest: watch::Receiver<Stamp>, mut ended: watch::Receiver<bool>) {
+    loop {
+        let anybody_types = inner.upgrade().is_some_and(|inner| inner.typing.is_anybody());
+        tokio::select! {
+            // Both end when what they watch is dropped.
+            changed = newest.changed() => if changed.is_err() { return },
+            _ended = ended.wait_for(|ended| *ended) => return,
+            () = tokio::time::sleep(IDLE_TICK), if anybody_types => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        newest.mark_unchanged();
+        if let Err(error) = inner.catch_up() {
+            tracing::error!(%error, "the log can't be read, so waiting syncs are not woken");
+        }
+        inner.let_typing_expire();
+        inner.active.sweep(inner.clock.now());
+    }
+}
+
+impl Inner {
+    /// Notes everything that the log says up to now, and wakes those whom it concerns.
+    pub fn catch_up(&self) -> Result<(), RecordsError> {
+        loop {
+            let view = self.records.view();
+            let after = self.active.followed();
+            let entries = view.log(after, view.stamp(), LOG_PAGE)?;
+            let full = entries.len() >= LOG_PAGE;
+            let up_to = entries.last().map(|(stamp, _)| *stamp).filter(|_| full).unwrap_or(view.stamp());
+            let mut to_wake = ToWake::default();
+            for (stamp, entry) in entries {
+                self.note(&view, stamp, &entry, &mut to_wake)?;
+            }
+            self.active.set_followed(up_to);
+            to_wake.wake();
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note(
+        &self,
+        view: &records::View,
+        stamp: Stamp,
+        entry: &LogEntry,
+        to_wake: &mut ToWake,
+    ) -> Result<(), RecordsError> {
+        match entry {
+            LogEntry::Event { room, member, .. } => {
+                if let Some(user) = member {
+                    self.note_member(view, stamp, *room, user, to_wake)?;
+                }
+                self.active.note_room(*room, Happening::Event, stamp, to_wake);
+            }
+            LogEntry::Membership { room, user } => self.note_member(view, stamp, *room, user, to_wake)?,
+            LogEntry::Receipt { room, user, private: true } => {
+                self.active.note_user_in(user, *room, Happening::Receipt, stamp, to_wake);
+            }
+            LogEntry::Receipt { room, .. } => self.active.note_room(*room, Happening::Receipt, stamp, to_wake),
+            LogEntry::AccountData { user } => self.active.note_user(user, stamp, to_wake),
+            LogEntry::Forgotten { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn note_member(
+        &self,
+        view: &records::View,
+        stamp: Stamp,
+        room: base::RoomNum,
+        user: &ruma::UserId,
+        to_wake: &mut ToWake,
+    ) -> Result<(), RecordsError> {
+        let types = self.typing.users(room).is_some_and(|(_, users)| users.iter().any(|typing| typing == user));
+        if !types && !self.active.is_active(user) {
+            return Ok(());
+        }
+        let membership = view.membership(user, room)?.map(|(_, record)| record.membership);
+        let joined = membership == Some(Membership::Join);
+        if types && !joined {
+            self.set_typing(room, user, None, to_wake);
+        }
+        self.active.set_joined(user, room, joined);
+        self.active.note_user_in(user, room, Happening::Event, stamp, to_wake);
+        Ok(())
+    }
+
+    fn let_typing_expire(&self) {
+        let now = self.clock.now();
+        if !self.typing.is_due(now) {
+            return;
+        }
+        let mut to_wake = ToWake::default();
+        for (room, count) in self.typing.expire(now) {
+            self.active.note_typing(room, count, &mut to_wake);
+        }
+        to_wake.wake();
+    }
+}

@@ -1,0 +1,160 @@
+//! The waiting side of sync: who waits for what, and what they are answered.
+//!
+//! A sync looks at one view of the store, finds the rooms in which something happened after the client's token,
+//! and puts together what the client is told of them. If that is nothing, it lets go of the view and waits until
+//! something concerns its user. One task reads the log and knows, for each user who has synced lately, which
+//! rooms they are in; nothing is written or computed for anybody else.
+//!
+//! What is here neither knows HTTP nor decides anything about rooms: windows, tokens and filters are in
+//! `sync_core`, visibility in `rules`.
+
+mod active;
+mod assemble;
+mod changed;
+mod error;
+mod follow;
+mod json;
+mod receipts;
+mod typing;
+mod wait;
+
+pub use error::SyncError;
+pub use receipts::Marks;
+pub use sync_core::{PageToken, SyncToken, TokenError};
+
+use active::ActiveUsers;
+use base::{Clock, Stamp};
+use quick_cache::sync::Cache;
+use records::Records;
+use rooms::Rooms;
+use ruma::{OwnedDeviceId, OwnedUserId};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use sync_core::SentMembers;
+use tokio::sync::{Semaphore, watch};
+use typing::Typing;
+
+base::config! {
+    /// Sync: how long clients may wait, and how much is done at once.
+    pub struct Config {
+        /// The longest time that a sync waits for something to happen. Clients mostly ask for 30 seconds.
+        pub timeout_max: Duration = Duration::from_secs(300),
+        /// How many initial syncs are put together at the same time. More wait for their turn.
+        pub initial_syncs_max: usize = 8,
+        /// Of how many lazy-loading devices it is remembered which members they were sent, 4 KiB each at most.
+        pub lazy_devices_max: usize = 20_000,
+    }
+}
+
+/// What a client asks of a sync.
+#[derive(Clone, Debug)]
+pub struct SyncRequest {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The device that syncs.
+    pub device_id: OwnedDeviceId,
+    /// What the client has seen. A token that is ahead of this server (because its data was restored from a
+    /// backup) counts as none: the client is told everything again.
+    pub since: Option<SyncToken>,
+    /// What the client wants to see.
+    pub filter: Option<FilterChoice>,
+    /// Whether to tell all of the state of all rooms.
+    pub full_state: bool,
+    /// Whether to tell the state as it is after the timeline, not before it.
+    pub use_state_after: bool,
+    /// How long to wait for something to tell; bounded by [`Config::timeout_max`].
+    pub timeout: Duration,
+}
+
+/// A filter as the client names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterChoice {
+    /// One that the user has stored.
+    Stored(Box<str>),
+    /// Its JSON.
+    Inline(Box<str>),
+}
+
+impl FilterChoice {
+    /// The filter that the `filter` parameter of an endpoint means: JSON if it starts with a brace.
+    #[must_use]
+    pub fn of_parameter(filter: &str) -> Self {
+        if filter.starts_with('{') { Self::Inline(filter.into()) } else { Self::Stored(filter.into()) }
+    }
+}
+
+/// Sync for the users of one agency. Cheap to clone.
+#[derive(Clone)]
+pub struct Syncs(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub records: Records,
+    pub rooms: Rooms,
+    pub clock: Arc<dyn Clock>,
+    pub config: Config,
+    pub active: ActiveUsers,
+    pub typing: Typing,
+    pub sent: Cache<(OwnedUserId, OwnedDeviceId), Arc<Mutex<SentMembers>>>,
+    pub initial: Semaphore,
+    pub waiting: AtomicUsize,
+    pub ending: watch::Sender<bool>,
+}
+
+impl Syncs {
+    /// Sync over these records and rooms. Starts the task that follows the log, which ends with the last clone
+    /// of this handle or with [`Syncs::shutdown`]; so it must be called within a runtime.
+    #[must_use]
+    pub fn new(records: Records, rooms: Rooms, clock: Arc<dyn Clock>, config: Config) -> Self {
+        let newest = records.newest();
+        let (ending, ended) = watch::channel(false);
+        let inner = Arc::new(Inner {
+            active: ActiveUsers::new(records.view().stamp()),
+            // Counting on from the time keeps tokens from before a restart behind those from after it.
+            typing: Typing::new(clock.now().0),
+            sent: Cache::new(config.lazy_devices_max.max(1)),
+            initial: Semaphore::new(config.initial_syncs_max.max(1)),
+            waiting: AtomicUsize::new(0),
+            records,
+            rooms,
+            clock,
+            config,
+            ending,
+        });
+        tokio::spawn(follow::follow(Arc::downgrade(&inner), newest, ended));
+        Self(inner)
+    }
+
+    /// Makes all waiting syncs answer at once, and those to come not wait.
+    pub fn shutdown(&self) {
+        self.0.ending.send_replace(true);
+    }
+
+    /// How many syncs are waiting now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many users have synced lately, so that what happens in their rooms is followed for them.
+    #[must_use]
+    pub fn active_users(&self) -> usize {
+        self.0.active.len()
+    }
+
+    /// The token that stands for now.
+    #[must_use]
+    pub fn token(&self) -> SyncToken {
+        SyncToken { volatile: self.0.typing.count(), stamp: self.0.records.view().stamp() }
+    }
+}
+
+impl Inner {
+    /// A token as this server can use it: none if it is ahead of what is stored here, and nothing volatile seen
+    /// if it is ahead of what is in memory.
+    pub fn usable(&self, since: Option<SyncToken>, newest: Stamp) -> Option<SyncToken> {
+        let since = since.filter(|since| since.stamp <= newest)?;
+        let volatile = if since.volatile > self.typing.count() { 0 } else { since.volatile };
+        Some(SyncToken { volatile, ..since })
+    }
+}

@@ -1,0 +1,118 @@
+//! A sync from its request to its answer.
+
+use crate::active::Active;
+use crate::assemble::Answer;
+use crate::{Inner, SyncError, SyncRequest, SyncToken, Syncs};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+
+/// A user's sync, for as long as it runs.
+struct Entered {
+    inner: Arc<Inner>,
+    active: Arc<Active>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.active.leave(self.inner.clock.now());
+    }
+}
+
+/// Counts a sync among those that wait.
+struct Waiting<'a>(&'a Inner);
+
+impl<'a> Waiting<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        inner.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Syncs {
+    /// What happened since the client's token, as the JSON of the response; waits if it is nothing yet.
+    ///
+    /// An initial sync and one with `full_state` never wait (client-server API, `GET /sync`). Dropping the
+    /// future ends the wait. While it waits, it holds neither a view of the store nor the parsed filter.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::BadFilter`], [`SyncError::NoSuchFilter`], [`SyncError::Overloaded`] if more users sync than
+    /// are followed, [`SyncError::Internal`].
+    pub async fn sync(&self, request: SyncRequest) -> Result<String, SyncError> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let active = inner.active.enter(&request.user_id, now, || inner.records.view())?;
+        let entered = Entered { inner: inner.clone(), active: active.ok_or(SyncError::Overloaded)? };
+        let deadline = Instant::now() + request.timeout.min(inner.config.timeout_max);
+        let mut ended = inner.ending.subscribe();
+        let mut since = inner.usable(request.since, inner.records.view().stamp());
+        let request = Arc::new(SyncRequest { since, ..request });
+        loop {
+            let notified = entered.active.notify.notified();
+            tokio::pin!(notified);
+            // From here on nothing is missed: what the view below does not show will wake.
+            notified.as_mut().enable();
+            let answer = inner.answer(&request, &entered.active, since).await?;
+            let token = answer.token;
+            if let Some(body) = answer.body {
+                return Ok(body);
+            }
+            // There was nothing up to here, so the next look need not go back further.
+            since = Some(token);
+            let waiting = Waiting::new(inner);
+            let woken = loop {
+                let woken = tokio::select! {
+                    () = &mut notified => true,
+                    () = tokio::time::sleep_until(deadline) => false,
+                    _ended = ended.wait_for(|ended| *ended) => false,
+                };
+                if !woken || entered.active.has_news(token) {
+                    break woken;
+                }
+                // Woken for what the view did show already.
+                notified.set(entered.active.notify.notified());
+                notified.as_mut().enable();
+                if entered.active.has_news(token) {
+                    break true;
+                }
+            };
+            drop(waiting);
+            if !woken {
+                return Ok(nothing(token));
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn answer(
+        self: &Arc<Self>,
+        request: &Arc<SyncRequest>,
+        active: &Arc<Active>,
+        since: Option<SyncToken>,
+    ) -> Result<Answer, SyncError> {
+        let initial = since.is_none() || request.full_state;
+        if !initial {
+            return self.assemble(request, active, since);
+        }
+        // It may take long: it gets a thread of its own, and few run at the same time.
+        let permit = self.initial.acquire().await.map_err(SyncError::internal)?;
+        let (inner, request, active) = (self.clone(), request.clone(), active.clone());
+        let work = tokio::task::spawn_blocking(move || inner.assemble(&request, &active, since));
+        let answer = work.await.map_err(SyncError::internal)?;
+        drop(permit);
+        answer
+    }
+}
+
+/// The response of a sync in whose time nothing happened.
+pub fn nothing(token: SyncToken) -> String {
+    format!("{{\"next_batch\":\"{token}\",\"device_one_time_keys_count\":{{}}}}")
+}

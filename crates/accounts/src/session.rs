@@ -155,7 +155,11 @@ impl Accounts {
         if first.is_err() {
             return Ok(());
         }
-        let mut changes = self.0.records.changes(&self.view());
+        let view = self.view();
+        if view.device(&session.user_id, &session.device_id)?.is_none() {
+            return Ok(());
+        }
+        let mut changes = self.0.records.changes(&view);
         let seen = LastSeen { at: now, address: address.to_canonical().to_string() };
         changes.put_last_seen(&session.user_id, &session.device_id, &seen)?;
         // Nobody was told of it: it need not be on the disk before the request goes on.

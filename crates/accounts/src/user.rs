@@ -86,8 +86,7 @@ impl Accounts {
             BTreeSet::new()
         };
         let terms = accepted.into_iter().map(|(policy, version)| AcceptedTerms { policy, version, at: created_at });
-        let record =
-            UserRecord { password, created_at, deactivated_at: None, erased: false, terms: terms.collect() };
+        let record = UserRecord { password, created_at, deactivated_at: None, erased: false, terms: terms.collect() };
         self.change(|changes| {
             if changes.view().user(&user.user_id)?.is_some() {
                 return Err(Error::UserInUse);

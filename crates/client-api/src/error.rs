@@ -5,9 +5,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use records::RecordsError;
+use rooms::RoomError;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::time::Duration;
+
+/// When to try again, if the server or a room has too much to do.
+const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request failed: a status, an error code, a sentence for people, and what else the body has.
 #[derive(Clone, Debug)]
@@ -192,11 +196,34 @@ impl From<AccountsError> for ApiError {
             AccountsError::UserInUse => Self::user_in_use(message),
             AccountsError::InvalidUsername(_) => Self::invalid_username(message),
             AccountsError::WeakPassword(_) => Self::weak_password(message),
-            AccountsError::Busy | AccountsError::Contended => Self::limit_exceeded(Duration::from_secs(1)),
+            AccountsError::Busy | AccountsError::Contended => {
+                Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
             AccountsError::TooLarge(_) => Self::too_large(message),
             AccountsError::KeyTooLarge => Self::key_too_large(message),
             AccountsError::ProfileTooLarge => Self::profile_too_large(message),
-            AccountsError::Records(_) | AccountsError::Commit(_) => Self::internal(&message),
+            AccountsError::Hashing(_) | AccountsError::Records(_) | AccountsError::Commit(_) => Self::internal(&message),
+        }
+    }
+}
+
+// The one conversion of what rooms refuse; `rooms/` uses it.
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        let message = error.to_string();
+        match error {
+            RoomError::NotFound(_) => Self::not_found(message),
+            RoomError::Forbidden(_) => Self::forbidden(message),
+            RoomError::BadJson(_) => Self::bad_json(message),
+            RoomError::InvalidParam(_) => Self::invalid_param(message),
+            RoomError::TooLarge(_) => Self::too_large(message),
+            RoomError::UnsupportedVersion(_) => Self::unsupported_room_version(message),
+            RoomError::InvalidRoomState(_) => Self::invalid_room_state(message),
+            RoomError::AliasTaken => Self::room_in_use(message),
+            RoomError::Overloaded => {
+                Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            error => Self::internal(&error),
         }
     }
 }

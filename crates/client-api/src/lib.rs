@@ -15,6 +15,7 @@ mod session;
 mod sync;
 mod wire;
 
+pub use account::Interactive;
 pub use error::ApiError;
 pub use limits::{Limits, Rate, RateLimits};
 pub use session::ClientAddress;
@@ -46,6 +47,8 @@ pub struct State {
     pub records: Records,
     /// Users, sessions, and what users store.
     pub accounts: Accounts,
+    /// The rooms.
+    pub rooms: ::rooms::Rooms,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -54,6 +57,8 @@ pub struct State {
     pub config: Config,
     /// Who did how much lately; [`RateLimits::new`] with the same settings and clock.
     pub limits: RateLimits,
+    /// The authentications that are under way; begins empty, as [`Interactive::default`].
+    pub interactive: Interactive,
 }
 
 /// All endpoints of one agency.

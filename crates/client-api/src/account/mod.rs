@@ -1,5 +1,20 @@
 //! Accounts: registration, login, sessions and devices, profiles, and what users store.
 
+mod account_data;
+mod deactivate;
+mod devices;
+mod filter;
+mod interactive;
+mod login;
+mod password;
+mod profile;
+mod push_rules;
+mod register;
+#[cfg(test)]
+mod tests;
+
+pub use interactive::Interactive;
+
 use crate::State;
 use axum::Router;
 use std::sync::Arc;
@@ -7,4 +22,13 @@ use std::sync::Arc;
 /// The endpoints of accounts.
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
+        .merge(account_data::routes())
+        .merge(deactivate::routes())
+        .merge(devices::routes())
+        .merge(filter::routes())
+        .merge(login::routes())
+        .merge(password::routes())
+        .merge(profile::routes())
+        .merge(push_rules::routes())
+        .merge(register::routes())
 }

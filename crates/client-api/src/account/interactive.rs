@@ -1,0 +1,302 @@
+//! User-interactive authentication: proving who one is, in stages, within one request (client-server API,
+//! "User-Interactive Authentication API").
+
+use crate::limits::Class;
+use crate::session::{ClientAddress, Session};
+use crate::wire::{read, refuse_json};
+use crate::{ApiError, State};
+use accounts::{Error as AccountsError, RegistrationMode};
+use axum::extract::{FromRequest, Request};
+use base::{Secret, UnixMillis, random_string};
+use quick_cache::sync::Cache;
+use ruma::UserId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How many authentications are under way at once; beyond that, those that were started or used longest ago go.
+const SESSIONS_MAX: usize = 10_000;
+/// How long one may take: to read the terms, to look for the password.
+const SESSION_AGE_MAX: Duration = Duration::from_mins(30);
+/// The length of a session's id.
+const SESSION_ID_LENGTH: usize = 24;
+
+/// A stage of an authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing has to be proven.
+    Dummy,
+    /// The user's password.
+    Password,
+    /// A token that the operator has given out.
+    RegistrationToken,
+    /// The policies are accepted.
+    Terms,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dummy => "m.login.dummy",
+            Self::Password => "m.login.password",
+            Self::RegistrationToken => "m.login.registration_token",
+            Self::Terms => "m.login.terms",
+        }
+    }
+}
+
+/// The authentications that are under way. They are this process's: one that is cut off begins anew.
+pub struct Interactive(Cache<String, Arc<Mutex<Underway>>>);
+
+impl Default for Interactive {
+    fn default() -> Self {
+        Self(Cache::new(SESSIONS_MAX))
+    }
+}
+
+#[derive(Debug)]
+struct Underway {
+    fingerprint: [u8; 32],
+    completed: usize,
+    begun_at: UnixMillis,
+}
+
+/// A request that has to be authenticated: its body without `auth`, and `auth`.
+#[derive(Debug)]
+pub(crate) struct Challenged<T> {
+    /// The body.
+    pub body: T,
+    /// What the client says to prove who it is. `None` begins the authentication.
+    auth: Option<Auth>,
+    /// The hash of method, path and body. One authentication is good for one request.
+    fingerprint: [u8; 32],
+}
+
+#[derive(Debug, Deserialize)]
+struct Auth {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    session: Option<String>,
+    identifier: Option<Identifier>,
+    /// Older clients put the user here instead of into the identifier.
+    user: Option<String>,
+    password: Option<Secret<String>>,
+    token: Option<String>,
+}
+
+/// Whom a client means (client-server API, "Identifier types").
+#[derive(Debug, Deserialize)]
+pub(crate) struct Identifier {
+    #[serde(rename = "type")]
+    kind: String,
+    user: Option<String>,
+}
+
+impl Identifier {
+    /// The name of the user. Third-party identifiers lead to nobody here.
+    pub fn user(self) -> Result<String, ApiError> {
+        match (self.kind.as_str(), self.user) {
+            ("m.id.user", Some(user)) => Ok(user),
+            ("m.id.user", None) => Err(ApiError::missing_param("the identifier names no user")),
+            ("m.id.thirdparty" | "m.id.phone", _) => {
+                Err(ApiError::forbidden("third-party identifiers are not supported: use the user name"))
+            }
+            _ => Err(ApiError::invalid_param("the type of the identifier is not known")),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<State>> for Challenged<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = read(body, state).await?;
+        let mut body: Map<String, Value> = if body.is_empty() {
+            Map::new()
+        } else {
+            serde_json::from_slice(&body).map_err(|error| refuse_json(&error))?
+        };
+        // Clients that have nothing to say yet leave it out, or send null or an empty object.
+        let auth = match body.remove("auth") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(auth)) if auth.is_empty() => None,
+            Some(auth) => Some(serde_json::from_value(auth).map_err(|error| refuse_json(&error))?),
+        };
+        let sorted: BTreeMap<&String, &Value> = body.iter().collect();
+        let mut hash = Sha256::new();
+        hash.update(parts.method.as_str());
+        hash.update([0]);
+        hash.update(parts.uri.path());
+        hash.update([0]);
+        hash.update(serde_json::to_vec(&sorted).map_err(|error| ApiError::internal(&error))?);
+        let body = serde_json::from_value(Value::Object(body)).map_err(|error| refuse_json(&error))?;
+        Ok(Self { body, auth, fingerprint: hash.finalize().into() })
+    }
+}
+
+impl<T> Challenged<T> {
+    /// Whether the client tries to prove something with this request.
+    pub fn tries(&self) -> bool {
+        self.auth.is_some()
+    }
+
+    /// The body, if whoever asks proves to be the user of the session, by their password.
+    pub async fn password_of(self, state: &State, session: &Session) -> Result<T, ApiError> {
+        self.pass(state, &[Stage::Password], Some(session)).await
+    }
+
+    /// The body, if whoever asks may register.
+    pub async fn may_register(self, state: &State, address: ClientAddress) -> Result<T, ApiError> {
+        let registration = &state.accounts.config().registration;
+        let mut flow = Vec::new();
+        match registration.mode {
+            RegistrationMode::Closed => return Err(ApiError::forbidden("registration is disabled")),
+            RegistrationMode::Token => flow.push(Stage::RegistrationToken),
+            RegistrationMode::Open => {}
+        }
+        if !registration.terms.is_empty() {
+            flow.push(Stage::Terms);
+        }
+        if flow.is_empty() {
+            flow.push(Stage::Dummy);
+        }
+        if self.tries() {
+            state.limits.address(Class::Registration, address)?;
+        }
+        self.pass(state, &flow, None).await
+    }
+
+    /// Goes on with the authentication: the body if all stages are complete, and what is still wanted if not.
+    async fn pass(self, state: &State, flow: &[Stage], session: Option<&Session>) -> Result<T, ApiError> {
+        let challenge = |id: &str, completed: usize, failed| challenge(state, flow, id, completed, failed);
+        let begin = |failed| {
+            let id = random_string(&*state.random, SESSION_ID_LENGTH);
+            let underway = Underway { fingerprint: self.fingerprint, completed: 0, begun_at: state.clock.now() };
+            state.interactive.0.insert(id.clone(), Arc::new(Mutex::new(underway)));
+            (id, failed)
+        };
+        let Some(auth) = self.auth else {
+            let (id, failed) = begin(None);
+            return Err(challenge(&id, 0, failed));
+        };
+        // A client that knows what will be asked may come with the answer at once, without a session.
+        let id = match auth.session.clone() {
+            Some(id) => id,
+            None => begin(None).0,
+        };
+        let Some(underway) = state.interactive.0.get(&id) else {
+            let (id, failed) = begin(Some(("M_UNKNOWN", "the session is not known or has expired".into())));
+            return Err(challenge(&id, 0, failed));
+        };
+        let mut completed = {
+            let underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.clock.now().since(underway.begun_at) > SESSION_AGE_MAX {
+                state.interactive.0.remove(&id);
+                let (id, failed) = begin(Some(("M_UNKNOWN", "the session is not known or has expired".into())));
+                return Err(challenge(&id, 0, failed));
+            }
+            if underway.fingerprint != self.fingerprint {
+                return Err(ApiError::forbidden("the request is not the one that this authentication began with"));
+            }
+            underway.completed
+        };
+        // Without a type the client only asks how far it is; a stage that is complete is not done again.
+        if let (Some(kind), Some(next)) = (auth.kind.clone(), flow.get(completed)) {
+            let repeats = flow.iter().take(completed).any(|stage| stage.name() == kind);
+            if !repeats {
+                if kind != next.name() {
+                    let failed = ("M_FORBIDDEN", format!("the next stage is {}", next.name()).into());
+                    return Err(challenge(&id, completed, Some(failed)));
+                }
+                match prove(state, *next, auth, session).await? {
+                    Ok(()) => {
+                        completed += 1;
+                        let mut underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
+                        underway.completed = underway.completed.max(completed);
+                    }
+                    Err(failed) => return Err(challenge(&id, completed, Some(failed))),
+                }
+            }
+        }
+        if completed < flow.len() {
+            return Err(challenge(&id, completed, None));
+        }
+        state.interactive.0.remove(&id);
+        Ok(self.body)
+    }
+}
+
+type Failed = (&'static str, Cow<'static, str>);
+
+/// Tries one stage. The outer error ends the request; the inner one lets the client try again.
+async fn prove(
+    state: &State,
+    stage: Stage,
+    auth: Auth,
+    session: Option<&Session>,
+) -> Result<Result<(), Failed>, ApiError> {
+    match stage {
+        Stage::Dummy | Stage::Terms => Ok(Ok(())),
+        Stage::RegistrationToken => {
+            let token = auth.token.ok_or_else(|| ApiError::missing_param("the token is missing"))?;
+            let known = state.accounts.is_registration_token(&token);
+            Ok(if known { Ok(()) } else { Err(("M_UNAUTHORIZED", "the token is not valid".into())) })
+        }
+        Stage::Password => {
+            let Some(session) = session else { return Err(ApiError::missing_token()) };
+            state.limit(Class::Login, session)?;
+            let name = match (auth.identifier, auth.user) {
+                (Some(identifier), _) => identifier.user()?,
+                (None, Some(user)) => user,
+                (None, None) => return Err(ApiError::missing_param("the identifier is missing")),
+            };
+            let password = auth.password.ok_or_else(|| ApiError::missing_param("the password is missing"))?;
+            if !is_same(state, &name, &session.user_id) {
+                return Ok(Err(("M_FORBIDDEN", "the session is another user's".into())));
+            }
+            match state.accounts.check_password(&session.user_id, password).await {
+                Ok(()) => Ok(Ok(())),
+                Err(error @ AccountsError::WrongPassword) => Ok(Err(("M_FORBIDDEN", error.to_string().into()))),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+fn is_same(state: &State, name: &str, user: &UserId) -> bool {
+    state.accounts.user_id(name).is_ok_and(|named| named == user)
+}
+
+fn challenge(state: &State, flow: &[Stage], id: &str, completed: usize, failed: Option<Failed>) -> ApiError {
+    let names = |stages: &[Stage]| stages.iter().map(|stage| json!(stage.name())).collect::<Value>();
+    let mut params = Map::new();
+    if flow.contains(&Stage::Terms) {
+        params.insert(Stage::Terms.name().to_owned(), json!({ "policies": policies(state) }));
+    }
+    let mut fields = Map::new();
+    fields.insert("session".to_owned(), json!(id));
+    fields.insert("flows".to_owned(), json!([{ "stages": names(flow) }]));
+    fields.insert("params".to_owned(), Value::Object(params));
+    if completed > 0 {
+        fields.insert("completed".to_owned(), names(flow.get(..completed).unwrap_or(flow)));
+    }
+    ApiError::interactive(fields, failed)
+}
+
+/// The policies as `m.login.terms` shows them: by name, each with its version and its languages.
+fn policies(state: &State) -> Map<String, Value> {
+    let mut policies = Map::new();
+    for terms in &state.accounts.config().registration.terms {
+        let policy = policies.entry(terms.policy.clone()).or_insert_with(|| json!({ "version": terms.version }));
+        if let Some(policy) = policy.as_object_mut() {
+            policy.insert(terms.language.clone(), json!({ "name": terms.name, "url": terms.url }));
+        }
+    }
+    policies
+}

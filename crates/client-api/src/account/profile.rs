@@ -1,0 +1,143 @@
+//! Profiles.
+
+use crate::limits::Class;
+use crate::routes::Routes as _;
+use crate::session::{ClientAddress, Session};
+use crate::wire::{Args, Body};
+use crate::{ApiError, State};
+use accounts::PROFILE_KEY_BYTES_MAX;
+use axum::extract;
+use axum::routing::get;
+use axum::{Json, Router};
+use ruma::{MxcUri, OwnedUserId};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The longest display name, in bytes: it is in every membership event of the user.
+const DISPLAYNAME_BYTES_MAX: usize = 1000;
+/// The longest URL of an avatar, in bytes, for the same reason.
+const AVATAR_URL_BYTES_MAX: usize = 1000;
+/// The fields that are shown in rooms too.
+const SHOWN_IN_ROOMS: [&str; 2] = ["displayname", "avatar_url"];
+
+pub(super) fn routes() -> Router<Arc<State>> {
+    Router::new().v3("/profile/{user_id}", get(whole)).v3("/profile/{user_id}/{key_name}", get(show).put(set).delete(remove))
+}
+
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// `GET /profile/{userId}`
+async fn whole(
+    extract::State(state): extract::State<Arc<State>>,
+    address: ClientAddress,
+    Args((user,)): Args<(OwnedUserId,)>,
+) -> Result<Json<Fields>, ApiError> {
+    state.limits.address(Class::Other, address)?;
+    let profile = state.accounts.profile(&user)?.ok_or_else(|| ApiError::not_found("there is no such user"))?;
+    let fields = profile.into_iter().map(|(key, value)| Ok((key, raw(value)?)));
+    Ok(Json(fields.collect::<Result<_, ApiError>>()?))
+}
+
+/// `GET /profile/{userId}/{keyName}`
+async fn show(
+    extract::State(state): extract::State<Arc<State>>,
+    address: ClientAddress,
+    Args((user, key)): Args<(OwnedUserId, String)>,
+) -> Result<Json<Fields>, ApiError> {
+    state.limits.address(Class::Other, address)?;
+    check_key(&key)?;
+    let profile = state.accounts.profile(&user)?.ok_or_else(|| ApiError::not_found("there is no such user"))?;
+    let value = profile.get(&key).ok_or_else(|| ApiError::not_found("the profile does not have this field"))?;
+    let value = raw(value.clone())?;
+    Ok(Json(Fields::from([(key, value)])))
+}
+
+/// `PUT /profile/{userId}/{keyName}`
+async fn set(
+    extract::State(state): extract::State<Arc<State>>,
+    session: Session,
+    Args((user, key)): Args<(OwnedUserId, String)>,
+    Body(mut fields): Body<Fields>,
+) -> Result<Json<Value>, ApiError> {
+    check_own(&session, &user)?;
+    check_key(&key)?;
+    state.limit(Class::Other, &session)?;
+    let value = fields.remove(&key).ok_or_else(|| ApiError::missing_param(format!("the body has no {key}")))?;
+    let value = match key.as_str() {
+        "displayname" => text(&value, DISPLAYNAME_BYTES_MAX, "the display name")?,
+        "avatar_url" => {
+            let url = text(&value, AVATAR_URL_BYTES_MAX, "the URL of the avatar")?;
+            if url.as_deref().is_some_and(|url| <&MxcUri>::from(url).validate().is_err()) {
+                return Err(ApiError::invalid_param("the avatar is not an mxc: URI"));
+            }
+            url
+        }
+        "m.tz" => match text(&value, PROFILE_KEY_BYTES_MAX, "the time zone")? {
+            Some(zone) => Some(zone),
+            None => return Err(ApiError::bad_json("the time zone is empty")),
+        }
+        _ => return store(&state, &session, &key, Some(value.get())).await,
+    };
+    let value = value.map(|value| json!(value).to_string());
+    store(&state, &session, &key, value.as_deref()).await
+}
+
+/// `DELETE /profile/{userId}/{keyName}`
+async fn remove(
+    extract::State(state): extract::State<Arc<State>>,
+    session: Session,
+    Args((user, key)): Args<(OwnedUserId, String)>,
+) -> Result<Json<Value>, ApiError> {
+    check_own(&session, &user)?;
+    check_key(&key)?;
+    state.limit(Class::Other, &session)?;
+    store(&state, &session, &key, None).await
+}
+
+async fn store(state: &State, session: &Session, key: &str, value: Option<&str>) -> Result<Json<Value>, ApiError> {
+    let changed = state.accounts.set_profile_field(&session.user_id, key, value).await?;
+    if changed && SHOWN_IN_ROOMS.contains(&key) {
+        state.rooms.update_profile(&session.user_id).await?;
+    }
+    Ok(Json(json!({})))
+}
+
+fn check_own(session: &Session, user: &OwnedUserId) -> Result<(), ApiError> {
+    if session.user_id == *user { Ok(()) } else { Err(ApiError::forbidden("this is another user's profile")) }
+}
+
+/// A field has a name of the specification or a namespaced one (appendices, "Common Namespaced Identifier
+/// Grammar").
+fn check_key(key: &str) -> Result<(), ApiError> {
+    if key.len() > PROFILE_KEY_BYTES_MAX {
+        return Err(ApiError::key_too_large("the name of a field has at most 255 bytes"));
+    }
+    if SHOWN_IN_ROOMS.contains(&key) {
+        return Ok(());
+    }
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    let namespaced = key.starts_with(|first: char| first.is_ascii_lowercase()) && key.contains('.');
+    if namespaced && key.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(ApiError::invalid_param("the field is neither one of the specification nor namespaced like com.example.field"))
+    }
+}
+
+/// A text. Clients remove what they have set by an empty text or null, as it was before there was `DELETE`.
+fn text(value: &RawValue, bytes_max: usize, what: &str) -> Result<Option<String>, ApiError> {
+    let text: Option<String> =
+        serde_json::from_str(value.get()).map_err(|_| ApiError::bad_json(format!("{what} is not a text")))?;
+    match text {
+        Some(text) if text.len() > bytes_max => {
+            Err(ApiError::invalid_param(format!("{what} has more than {bytes_max} bytes")))
+        }
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
+}
+
+fn raw(json: String) -> Result<Box<RawValue>, ApiError> {
+    RawValue::from_string(json).map_err(|error| ApiError::internal(&error))
+}

@@ -8,6 +8,7 @@ mod actor;
 mod create;
 mod error;
 mod event;
+mod found;
 mod membership;
 mod reader;
 #[cfg(test)]
@@ -22,20 +23,18 @@ pub use reader::{Recipient, RoomReader};
 pub use room_core::Draft;
 
 use actor::Command;
-use base::{Clock, Order, Random, RoomNum, random_string};
+use base::{Clock, Random, RoomNum};
 use dashmap::DashMap;
 use event::Events;
 use membership::{Door, Facts, Outcome, Profile};
-use records::state_map::StateRoot;
-use records::{AliasRecord, Changes, Membership, Records, RoomHead, View};
-use room_core::Room;
+use records::{AliasRecord, Changes, Membership, Records, View};
 use rules::{CheckedPdu, SigningKey};
 use ruma::serde::JsonObject;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
+use ruma::{OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use std::sync::Arc;
 use store::CommitError;
 use tokio::sync::mpsc;
-use work::{Loaded, Shared, Work};
+use work::Shared;
 
 /// How many of a user's rooms are written to at the same time when their profile changes or they leave all.
 const ROOMS_AT_ONCE: usize = 16;
@@ -149,63 +148,6 @@ impl Rooms {
         self.tell(num, |reply| Command::Send { draft, txn, reply }).await
     }
 
-    /// Makes a room, all of its first events at once.
-    pub async fn create(&self, creator: &UserId, request: CreateRoom) -> Result<OwnedRoomId, RoomError> {
-        let view = self.0.records.view();
-        let profile_of = |user: &UserId| {
-            let is_local = user.server_name() == self.server_name();
-            is_local.then(|| profile(&view, user).unwrap_or_default())
-        };
-        let Plan { version, drafts, alias, published } =
-            create::plan(request, creator, profile_of, self.server_name(), &self.0.config.default_version)?;
-        let rules = rules::room_rules(&version).ok_or_else(|| RoomError::UnsupportedVersion(version.to_string()))?;
-        if alias.as_deref().map(|alias| view.alias(alias)).transpose()?.flatten().is_some() {
-            return Err(RoomError::AliasTaken);
-        }
-        // A room of version 12 gets its id from its first event; the head learns it below.
-        let random_id = self.new_room_id()?;
-        let room_id = (!rules.authorization.room_create_event_id_as_room_id).then(|| random_id.clone());
-        let head = RoomHead {
-            room_id: random_id,
-            version: version.clone(),
-            extremities: Vec::new(),
-            depth: 0,
-            state: StateRoot::EMPTY,
-            joined: 0,
-            invited: 0,
-            backfilled_to: Order(0),
-            generation: 0,
-        };
-        let num = self.0.records.ids().room()?;
-        let loaded = Loaded::new(head, Room::new(room_id, version, rules));
-        let mut work = Work::new(self.shared_arc(), num, loaded, self.0.records.changes(&view));
-        for draft in drafts {
-            work.draft(draft, None).map_err(|error| match error {
-                RoomError::Forbidden(reason) => RoomError::InvalidRoomState(reason),
-                error => error,
-            })?;
-        }
-        let room_id = work.loaded.room.room_id.clone().ok_or_else(|| RoomError::internal("a room without events"))?;
-        work.loaded.head.room_id.clone_from(&room_id);
-        work.changes.put_room(&room_id, num)?;
-        if let Some(alias) = alias.as_deref() {
-            let record = AliasRecord { room_id: room_id.clone(), creator: creator.to_owned() };
-            work.changes.put_alias(alias, num, &record)?;
-        }
-        if published {
-            work.changes.set_published(num, true);
-        }
-        work.finish()?;
-        let changes = std::mem::replace(&mut work.changes, self.no_changes());
-        let stamps = match self.0.records.commit(changes).await {
-            Ok(stamps) => stamps,
-            Err(CommitError::Conflict) => return Err(RoomError::AliasTaken),
-            Err(error) => return Err(error.into()),
-        };
-        work.committed().publish(self.shared(), stamps);
-        Ok(room_id)
-    }
-
     /// Takes in events of another server, oldest first, and answers what became of each. One whose ancestors
     /// are not known is [`RoomError::Missing`]: fetch those and try again.
     pub async fn receive(
@@ -215,11 +157,6 @@ impl Rooms {
     ) -> Result<Vec<Result<OwnedEventId, RoomError>>, RoomError> {
         let num = num_of(&self.0.records.view(), room_id)?;
         self.tell(num, |reply| Command::Receive { events, reply }).await
-    }
-
-    fn new_room_id(&self) -> Result<OwnedRoomId, RoomError> {
-        let localpart = random_string(&*self.0.shared.random, 18);
-        OwnedRoomId::try_from(format!("!{localpart}:{}", self.0.server_name)).map_err(RoomError::internal)
     }
 
     pub(crate) fn no_changes(&self) -> Changes {

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::reader::membership_of;
+use base::Order;
 use base::{FakeClock, Secret, SeededRandom, UnixMillis};
 use rules::client_event::Format;
 use rules::{Pdu, PduDraft};
+use ruma::OwnedRoomId;
 use ruma::events::room::member::MembershipState;
 use ruma::{OwnedUserId, owned_server_name, owned_user_id, user_id};
 use serde_json::json;

@@ -58,9 +58,9 @@ impl Matcher {
         Self {
             types: filter.types.as_deref().map(patterns),
             not_types: patterns(&filter.not_types),
-            senders: filter.senders.as_ref().map(set),
+            senders: filter.senders.as_deref().map(set),
             not_senders: set(&filter.not_senders),
-            rooms: RoomMatcher { only: filter.rooms.as_ref().map(set), not: set(&filter.not_rooms) },
+            rooms: RoomMatcher { only: filter.rooms.as_deref().map(set), not: set(&filter.not_rooms) },
             url: filter.url_filter,
         }
     }
@@ -71,7 +71,7 @@ impl Matcher {
         Self {
             types: filter.types.as_deref().map(patterns),
             not_types: patterns(&filter.not_types),
-            senders: filter.senders.as_ref().map(set),
+            senders: filter.senders.as_deref().map(set),
             not_senders: set(&filter.not_senders),
             ..Self::default()
         }
@@ -143,7 +143,7 @@ impl RoomMatcher {
     /// The rooms that the `room` part of a filter chooses.
     #[must_use]
     pub fn of(filter: &RoomFilter) -> Self {
-        Self { only: filter.rooms.as_ref().map(set), not: set(&filter.not_rooms) }
+        Self { only: filter.rooms.as_deref().map(set), not: set(&filter.not_rooms) }
     }
 
     /// Whether this room is among them.
@@ -181,7 +181,7 @@ fn patterns(types: &[String]) -> Vec<Pattern> {
     types.iter().map(pattern).collect()
 }
 
-fn set<T: Clone + Eq + std::hash::Hash>(items: &Vec<T>) -> HashSet<T> {
+fn set<T: Clone + Eq + std::hash::Hash>(items: &[T]) -> HashSet<T> {
     items.iter().cloned().collect()
 }
 

@@ -301,7 +301,8 @@ fn whole_power_levels(kind: &TimelineEventType, content: &RawValue, rules: &Room
     fn truncate(value: &mut Value, depth: u8) -> bool {
         match value {
             Value::Object(entries) if depth > 0 => {
-                entries.values_mut().fold(false, |changed, value| truncate(value, depth - 1) || changed)
+                // All of them, not only up to the first that changes.
+                entries.values_mut().filter_map(|value| truncate(value, depth - 1).then_some(())).count() > 0
             }
             Value::Number(number) if number.is_f64() => {
                 let whole = number.as_f64().map(f64::trunc).filter(|whole| whole.abs() <= 9_007_199_254_740_991.0);

@@ -1,7 +1,7 @@
 //! The state of a room where its history parts (state resolution, versions 1, 2 and 2.1).
 //!
 //! Versions 2 and 2.1 are the library's; what it asks for, auth chains and the conflicted state subgraph, is
-//! worked out here. Version 1, which only rooms of version 1 use, is [`v1`].
+//! worked out here. Version 1, which only rooms of version 1 use, is a module of its own.
 
 mod graph;
 mod v1;

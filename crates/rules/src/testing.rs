@@ -41,6 +41,7 @@ pub(crate) fn keys() -> PublicKeyMap {
 }
 
 /// A room whose history is a line unless a test makes it branch.
+#[expect(clippy::struct_field_names, reason = "the room's id is called so everywhere")]
 pub(crate) struct Room {
     pub(crate) number: u8,
     pub(crate) rules: RoomVersionRules,
@@ -112,6 +113,7 @@ impl Room {
     }
 
     /// An event that follows `prev_events` in the state `state`, whether the room allows it or not.
+    #[expect(clippy::needless_pass_by_value, reason = "the tests read better with literals")]
     pub(crate) fn draft_at(
         &mut self,
         state: &StateMap<OwnedEventId>,

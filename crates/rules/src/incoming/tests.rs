@@ -98,6 +98,7 @@ fn signatures_of_other_algorithms_do_not_count() {
     assert!(matches!(dropped(check_value(&json, &rules)), DropReason::NoSignature(_)));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the tests read better with literals")]
 fn signers(number: u8, change: Value) -> Result<Vec<String>, DropReason> {
     let (rules, mut json) = message(number);
     for (field, value) in change.as_object().unwrap() {

@@ -15,6 +15,9 @@ fn redacted(number: u8, kind: &str, content: &Value) -> Value {
     serde_json::from_str(redact(&pdu, &rules).unwrap().json()).unwrap()
 }
 
+/// A key of a content, and from which version to before which it is kept.
+type Kept = (&'static str, (u8, u8));
+
 fn content_keys(number: u8, kind: &str, content: &Value) -> Vec<String> {
     redacted(number, kind, content)["content"].as_object().unwrap().keys().cloned().collect()
 }
@@ -49,7 +52,6 @@ fn the_top_level_keeps_what_its_version_says() {
 fn the_content_keeps_what_its_version_says() {
     // For each type: all keys, and from which version to before which each is kept.
     let always = (1, 13);
-    type Kept = (&'static str, (u8, u8));
     let cases: [(&str, &[Kept]); 8] = [
         ("m.room.member", &[("membership", always), ("join_authorised_via_users_server", (9, 13)), ("x", (0, 0))]),
         ("m.room.create", &[("creator", always), ("room_version", (11, 13)), ("x", (11, 13))]),

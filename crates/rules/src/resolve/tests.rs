@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use ruma::events::StateEventType;
 use ruma::owned_event_id;
 use serde_json::{Value, json};
+use sha1::{Digest, Sha1};
 use std::collections::HashMap;
 
 /// The versions of the algorithm: 1, 2 in an old room and in a newer one, 2.1.
@@ -96,7 +97,7 @@ fn states_that_agree_need_no_events() {
     for number in 1..=12 {
         let resolved = |states: &[StateMap<OwnedEventId>]| resolve(&rules(number), states, |_| None).unwrap();
         assert_eq!(resolved(&[]), StateMap::new());
-        assert_eq!(resolved(&[state.clone()]), state);
+        assert_eq!(resolved(std::slice::from_ref(&state)), state);
         assert_eq!(resolved(&[state.clone(), state.clone(), state.clone()]), state);
     }
 }
@@ -148,7 +149,6 @@ fn version_1_breaks_ties_by_the_lowest_sha1() {
     let root = [dag.root.clone()];
     let names: Vec<_> = (0..6).map(|n| dag.add(&root, ALICE, "m.room.name", Some(""), json!({"name": n}))).collect();
     let state = dag.before(&names, &dag.after);
-    use sha1::{Digest, Sha1};
     let lowest = names.iter().min_by_key(|id| Sha1::digest(id.as_str().as_bytes()).to_vec()).unwrap();
     assert_eq!(state.get(&(StateEventType::RoomName, String::new())), Some(lowest));
 }

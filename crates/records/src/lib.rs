@@ -18,6 +18,8 @@ mod rooms;
 mod schema;
 pub mod state_map;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use accounts::{

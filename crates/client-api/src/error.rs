@@ -202,7 +202,9 @@ impl From<AccountsError> for ApiError {
             AccountsError::TooLarge(_) => Self::too_large(message),
             AccountsError::KeyTooLarge => Self::key_too_large(message),
             AccountsError::ProfileTooLarge => Self::profile_too_large(message),
-            AccountsError::Hashing(_) | AccountsError::Records(_) | AccountsError::Commit(_) => Self::internal(&message),
+            AccountsError::Hashing(_) | AccountsError::Records(_) | AccountsError::Commit(_) => {
+                Self::internal(&message)
+            }
         }
     }
 }

@@ -10,9 +10,12 @@ mod discovery;
 mod error;
 mod limits;
 mod rooms;
+mod route_name;
 mod routes;
 mod session;
 mod sync;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 pub use account::Interactive;
@@ -49,6 +52,8 @@ pub struct State {
     pub accounts: Accounts,
     /// The rooms.
     pub rooms: ::rooms::Rooms,
+    /// Sync: who waits for what.
+    pub syncs: ::sync::Syncs,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -72,6 +77,7 @@ pub fn router(state: Arc<State>) -> Router {
         .merge(account::routes())
         .merge(rooms::routes())
         .merge(sync::routes())
+        .route_layer(axum::middleware::from_fn(route_name::name_route))
         .fallback(async || ApiError::unrecognized())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .with_state(state)

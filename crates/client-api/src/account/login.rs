@@ -117,10 +117,7 @@ async fn refresh(
 }
 
 /// `POST /logout`
-async fn logout(
-    extract::State(state): extract::State<Arc<State>>,
-    session: Session,
-) -> Result<Json<Value>, ApiError> {
+async fn logout(extract::State(state): extract::State<Arc<State>>, session: Session) -> Result<Json<Value>, ApiError> {
     state.accounts.remove_devices(&session.user_id, std::slice::from_ref(&session.device_id)).await?;
     Ok(Json(json!({})))
 }

@@ -23,7 +23,9 @@ const AVATAR_URL_BYTES_MAX: usize = 1000;
 const SHOWN_IN_ROOMS: [&str; 2] = ["displayname", "avatar_url"];
 
 pub(super) fn routes() -> Router<Arc<State>> {
-    Router::new().v3("/profile/{user_id}", get(whole)).v3("/profile/{user_id}/{key_name}", get(show).put(set).delete(remove))
+    Router::new()
+        .v3("/profile/{user_id}", get(whole))
+        .v3("/profile/{user_id}/{key_name}", get(show).put(set).delete(remove))
 }
 
 type Fields = BTreeMap<String, Box<RawValue>>;
@@ -77,7 +79,7 @@ async fn set(
         "m.tz" => match text(&value, PROFILE_KEY_BYTES_MAX, "the time zone")? {
             Some(zone) => Some(zone),
             None => return Err(ApiError::bad_json("the time zone is empty")),
-        }
+        },
         _ => return store(&state, &session, &key, Some(value.get())).await,
     };
     let value = value.map(|value| json!(value).to_string());
@@ -122,7 +124,9 @@ fn check_key(key: &str) -> Result<(), ApiError> {
     if namespaced && key.bytes().all(allowed) {
         Ok(())
     } else {
-        Err(ApiError::invalid_param("the field is neither one of the specification nor namespaced like com.example.field"))
+        Err(ApiError::invalid_param(
+            "the field is neither one of the specification nor namespaced like com.example.field",
+        ))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Push rules, as the specification predefines them. They cannot be changed yet: the endpoints for that don't
 //! exist. Clients read the rules when they start, and will not go on without.
 
+use crate::State;
 use crate::routes::Routes as _;
 use crate::session::Session;
-use crate::State;
 use accounts::default_push_rules;
 use axum::routing::get;
 use axum::{Json, Router};

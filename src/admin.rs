@@ -40,8 +40,6 @@ pub enum Ask {
         localpart: String,
         /// The password.
         password: Password,
-        /// Whether the user is an administrator.
-        admin: bool,
     },
     /// List users, in the order of their names.
     ListUsers {
@@ -105,8 +103,6 @@ pub struct User {
     pub user_id: String,
     /// Whether the account is closed.
     pub deactivated: bool,
-    /// Whether the user is an administrator.
-    pub admin: bool,
     /// When the account was created, in milliseconds since 1970.
     pub created_ms: u64,
 }
@@ -198,9 +194,7 @@ pub async fn ask(config: &Config, agency: &crate::config::Agency, ask: Ask) -> a
     }
     let shared = Shared::new(config, CancellationToken::new());
     let opened = Agency::open(agency, &shared).await?;
-    let answer = opened.obey(ask).await;
-    opened.close().await;
-    answer
+    opened.obey(ask).await
 }
 
 async fn ask_socket(stream: UnixStream, ask: &Ask) -> anyhow::Result<Answer> {

@@ -1,20 +1,27 @@
 //! One agency: everything that a homeserver is, wired.
 
-use crate::admin::{Answer, Ask};
-use crate::body::{self, Face};
+use crate::admin::{Answer, Ask, User};
+use crate::body::{Body, Face};
 use crate::config::{self, Config};
 use crate::keys;
 use crate::well_known::WellKnown;
+use accounts::{Accounts, EndSessions, Erase, NewUser};
 use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
-use http::StatusCode;
-use prometheus_client::registry::Registry;
-use rules::SigningKey;
-use ruma::OwnedServerName;
+use client_api::{ClientAddress, Interactive, RateLimits};
+use http::Request;
+use records::Records;
+use rooms::Rooms;
+use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
+use std::fmt;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store_rocksdb::{RocksEngine, SharedMemory};
+use sync::Syncs;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 /// What the agencies of a process share.
 #[derive(Clone)]
@@ -23,8 +30,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
-    /// The file's settings that are not of one agency.
-    pub config: Config,
+    /// The memory of all stores.
+    pub memory: SharedMemory,
     /// Cancelled when the server takes no more requests: whoever waits for news must answer.
     pub stopping: CancellationToken,
 }
@@ -33,20 +40,21 @@ impl Shared {
     /// What the agencies of a process share, by the machine's clock and randomness.
     #[must_use]
     pub fn new(config: &Config, stopping: CancellationToken) -> Self {
-        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), config: config.clone(), stopping }
+        let memory = SharedMemory::new(config.memory.budget.bytes());
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), memory, stopping }
     }
 }
 
-/// A homeserver.
-#[derive(Debug)]
+/// A homeserver. Its data folder is free for others once it and all that it answers are dropped.
 pub struct Agency {
     pub(crate) server_name: OwnedServerName,
     pub(crate) data_dir: PathBuf,
     pub(crate) hosts: Vec<String>,
     pub(crate) well_known: WellKnown,
     pub(crate) face: Face,
-    #[expect(dead_code, reason = "federation signs with it")]
-    key: SigningKey,
+    pub(crate) engine: Arc<RocksEngine>,
+    accounts: Accounts,
+    rooms: Rooms,
 }
 
 impl Agency {
@@ -55,30 +63,120 @@ impl Agency {
         let server_name = config.server_name.0.clone();
         prepare_folder(&config.data_dir)?;
         claim_folder(&config.data_dir, server_name.as_str())?;
-        let key = keys::load_or_create(&config.data_dir, server_name.clone(), &*shared.random)?;
-        let face = Face::new(tower::service_fn(async |_| {
-            Ok(body::error(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "Unrecognized request."))
+        let (clock, random) = (shared.clock.clone(), shared.random.clone());
+        let engine = Arc::new(open_store(&config.data_dir, &shared.memory).await?);
+        // The store is locked from here on, so that two processes can't both make a key.
+        let key = keys::load_or_create(&config.data_dir, server_name.clone(), &*random)?;
+        let records = Records::open(engine.clone()).await?;
+        let (accounts_config, name) = (config.accounts.clone(), server_name.clone());
+        let accounts = {
+            let (records, clock, random) = (records.clone(), clock.clone(), random.clone());
+            blocking(move || Ok(Accounts::open(records, name, clock, random, accounts_config)?)).await?
+        };
+        let rooms_config = rooms::Config {
+            default_version: RoomVersionId::try_from(config.rooms.default_version.as_str())?,
+            ..rooms::Config::default()
+        };
+        let rooms = Rooms::new(records.clone(), Arc::new(key), clock.clone(), random.clone(), rooms_config);
+        let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
+        tokio::spawn({
+            let (syncs, stopping) = (syncs.clone(), shared.stopping.clone());
+            async move {
+                stopping.cancelled_owned().await;
+                syncs.shutdown();
+            }
+        });
+        let router = client_api::router(Arc::new(client_api::State {
+            server_name: server_name.clone(),
+            records,
+            accounts: accounts.clone(),
+            rooms: rooms.clone(),
+            syncs,
+            limits: RateLimits::new(&config.clients.limits, clock.clone()),
+            clock,
+            random,
+            config: config.clients.clone(),
+            interactive: Interactive::default(),
         }));
         Ok(Self {
             server_name,
             data_dir: config.data_dir.clone(),
             hosts: config.host_names().collect(),
             well_known: WellKnown::new(config),
-            face,
-            key,
+            face: Face::new(router.map_request(with_client_address)),
+            engine,
+            accounts,
+            rooms,
         })
     }
 
-    /// Adds the figures of the agency's store.
-    pub(crate) fn register_metrics(&self, _registry: &mut Registry) {}
-
     /// Does what an administrator asks.
-    pub(crate) async fn obey(&self, _ask: Ask) -> anyhow::Result<Answer> {
-        bail!("this agency has no accounts")
+    pub(crate) async fn obey(&self, ask: Ask) -> anyhow::Result<Answer> {
+        match ask {
+            Ask::CreateUser { localpart, password } => {
+                let user_id = self.accounts.available(&localpart)?;
+                let password = Some(password.0);
+                self.accounts
+                    .create_user(NewUser { user_id: user_id.clone(), password, accepted_terms: false })
+                    .await?;
+                Ok(done(&user_id))
+            }
+            Ask::ListUsers { after, users_max } => {
+                let after = after.map(|localpart| self.user_id(&localpart)).transpose()?;
+                let users = self.accounts.users(after.as_deref(), users_max)?;
+                let users = users.into_iter().map(|(user_id, record)| User {
+                    user_id: user_id.to_string(),
+                    deactivated: record.deactivated_at.is_some(),
+                    created_ms: record.created_at.0,
+                });
+                Ok(Answer::Users { users: users.collect() })
+            }
+            Ask::DeactivateUser { localpart, erase } => {
+                let user_id = self.user_id(&localpart)?;
+                let erase = if erase { Erase::Everything } else { Erase::Nothing };
+                self.accounts.deactivate(&user_id, erase).await?;
+                self.rooms.leave_all(&user_id).await?;
+                Ok(done(&user_id))
+            }
+            Ask::ResetPassword { localpart, password } => {
+                let user_id = self.user_id(&localpart)?;
+                self.accounts.set_password(&user_id, password.0, EndSessions::All).await?;
+                Ok(done(&user_id))
+            }
+        }
     }
 
-    /// Closes the store.
-    pub(crate) async fn close(&self) {}
+    fn user_id(&self, localpart: &str) -> anyhow::Result<OwnedUserId> {
+        Ok(OwnedUserId::try_from(format!("@{localpart}:{}", self.server_name))?)
+    }
+}
+
+impl fmt::Debug for Agency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agency").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+fn done(user_id: &OwnedUserId) -> Answer {
+    Answer::Done { user_id: user_id.to_string() }
+}
+
+async fn open_store(data_dir: &Path, memory: &SharedMemory) -> anyhow::Result<RocksEngine> {
+    let (folder, memory) = (data_dir.join("store"), memory.clone());
+    blocking(move || Ok(RocksEngine::open(folder, &memory, &store_rocksdb::Config::default())?)).await
+}
+
+/// Does on a thread of its own what would keep others waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// The address of the client, as the client API expects it.
+fn with_client_address(mut request: Request<Body>) -> Request<Body> {
+    if let Some(address) = request.extensions().get::<IpAddr>().copied() {
+        request.extensions_mut().insert(ClientAddress(address));
+    }
+    request
 }
 
 /// Makes the data folder, for its owner only.

@@ -4,7 +4,7 @@ mod network;
 
 pub use network::{Network, ServerName};
 
-use base::Secret;
+use accounts::RegistrationMode;
 use base::config::{ByteSize, Checks, ConfigError};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -42,8 +42,6 @@ base::config! {
         pub limits: Limits,
         /// The memory of the whole process.
         pub memory: Memory,
-        /// How passwords are hashed (Argon2id). More costs an attacker more, and each login too.
-        pub passwords: Passwords,
         /// What happens on SIGTERM and SIGINT.
         pub shutdown: Shutdown,
     }
@@ -97,61 +95,17 @@ base::config! {
         /// The address that clients are told to use.
         #[example = r#""https://matrix.agency.example""#]
         pub public_base_url: String,
-        /// Who may create an account.
-        pub registration: Registration,
+        /// Accounts: who may create one, how passwords are kept, how long sessions last.
+        pub accounts: accounts::Config,
         /// What new rooms are like.
         pub rooms: Rooms,
+        /// Sync: how long clients may wait, and how much is done at once.
+        pub sync: sync::Config,
+        /// What clients may send, and how often.
+        pub clients: client_api::Config,
         /// What /.well-known/matrix/client, server and support answer under the server name. If another web
         /// server answers there, let it pass these three on.
         pub well_known: WellKnown,
-    }
-}
-
-base::config! {
-    /// Who may create an account.
-    #[check = Registration::check]
-    pub struct Registration {
-        /// "closed": only administrators create accounts (`chancery user create`). "token": who has a
-        /// registration token. "open": everybody who can reach the server.
-        pub mode: RegistrationMode = RegistrationMode::Closed,
-        /// The registration tokens, for the mode "token".
-        #[example = r#"["a-long-random-text"]"#]
-        pub tokens: Vec<Secret<String>>,
-        /// The documents that must be accepted to create an account.
-        pub terms: Vec<Terms>,
-    }
-}
-
-base::config_choice! {
-    /// Who may create an account.
-    pub enum RegistrationMode {
-        /// Only administrators create accounts.
-        Closed = "closed",
-        /// Who has a registration token.
-        Token = "token",
-        /// Everybody.
-        Open = "open",
-    }
-}
-
-base::config! {
-    /// A document that must be accepted to create an account.
-    #[required]
-    pub struct Terms {
-        /// What identifies the document.
-        #[example = r#""terms_of_use""#]
-        pub id: String,
-        /// The version that is accepted.
-        #[example = r#""1.0""#]
-        pub version: String,
-        /// The language of the title and the document.
-        pub language: String = "en".to_owned(),
-        /// The title.
-        #[example = r#""Terms of use""#]
-        pub title: String,
-        /// Where the document is.
-        #[example = r#""https://agency.example/terms""#]
-        pub url: String,
     }
 }
 
@@ -233,9 +187,7 @@ base::config! {
     /// What one client may ask of the server.
     #[check = Limits::check]
     pub struct Limits {
-        /// The one switch of all rate limits. Off is for tests and benchmarks.
-        pub rate_limits: bool = true,
-        /// The largest body of a request.
+        /// The largest body of any request. What clients may send is limited further in [agency.clients].
         pub request_bytes_max: ByteSize = ByteSize::mib(2),
         /// The largest head of a request: its line and headers. At least 8 KiB.
         pub head_bytes_max: ByteSize = ByteSize::kib(32),
@@ -258,19 +210,6 @@ base::config! {
         /// work in progress come on top. A quarter of the machine's memory is a good start for a large
         /// agency.
         pub budget: ByteSize = ByteSize::mib(256),
-    }
-}
-
-base::config! {
-    /// How passwords are hashed.
-    #[check = Passwords::check]
-    pub struct Passwords {
-        /// The memory that one hash takes. At least 8 MiB.
-        pub memory: ByteSize = ByteSize::mib(19),
-        /// How often it goes over that memory.
-        pub iterations: u32 = 2,
-        /// How many hashes are computed at once; more logins than that queue. 0: half of the cores.
-        pub concurrent_max: u32 = 0,
     }
 }
 
@@ -301,13 +240,19 @@ impl Config {
     /// address, without rate limits.
     #[must_use]
     pub fn dev(data_dir: PathBuf, port: u16) -> Self {
+        let registration = accounts::Registration { mode: RegistrationMode::Open, ..Default::default() };
+        // The least that Argon2id is worth: what is tried out is not worth waiting for.
+        let password = accounts::Passwords { argon2_memory: ByteSize::mib(8), argon2_passes: 1, ..Default::default() };
+        let limits = client_api::Limits { enabled: false, ..Default::default() };
         let agency = Agency {
             server_name: ServerName::localhost(),
             data_dir,
             hosts: Vec::new(),
             public_base_url: format!("http://127.0.0.1:{port}"),
-            registration: Registration { mode: RegistrationMode::Open, ..Registration::default() },
+            accounts: accounts::Config { registration, password, ..accounts::Config::default() },
             rooms: Rooms::default(),
+            sync: sync::Config::default(),
+            clients: client_api::Config { limits, ..client_api::Config::default() },
             well_known: WellKnown::default(),
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -316,9 +261,8 @@ impl Config {
             agency: vec![agency],
             metrics: Metrics::default(),
             log: Log::default(),
-            limits: Limits { rate_limits: false, ..Limits::default() },
+            limits: Limits::default(),
             memory: Memory::default(),
-            passwords: Passwords { iterations: 1, memory: ByteSize::mib(8), ..Passwords::default() },
             shutdown: Shutdown { drain: Duration::from_secs(3), ..Shutdown::default() },
         }
     }
@@ -369,31 +313,6 @@ impl Agency {
                 let message = "must be host names without scheme, port and path, such as \"matrix.agency.example\"";
                 wrong.key("hosts", format_args!("{message}, not \"{host}\""));
             }
-        }
-    }
-}
-
-impl Registration {
-    fn check(&self, wrong: &mut Checks<'_, '_>) {
-        match self.mode {
-            RegistrationMode::Token if self.tokens.is_empty() => {
-                wrong.key("tokens", "must have an entry for the mode \"token\"");
-            }
-            RegistrationMode::Closed | RegistrationMode::Open if !self.tokens.is_empty() => {
-                wrong.key("tokens", "would not be asked for; set mode = \"token\" or remove them");
-            }
-            _ => {}
-        }
-        // Client-server API, "Token-authenticated registration": the grammar of tokens.
-        let opaque = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
-        if self.tokens.iter().any(|token| token.expose().is_empty() || !token.expose().chars().all(opaque)) {
-            wrong.key("tokens", "must be made of letters, digits and the characters . _ ~ -");
-        }
-        if self.tokens.iter().any(|token| token.expose().len() > 64) {
-            wrong.key("tokens", "must have 64 characters at most");
-        }
-        for terms in &self.terms {
-            check_url(wrong, "terms", &terms.url);
         }
     }
 }
@@ -471,17 +390,6 @@ impl Memory {
     }
 }
 
-impl Passwords {
-    fn check(&self, wrong: &mut Checks<'_, '_>) {
-        if self.memory < ByteSize::mib(8) || self.memory > ByteSize::gib(1) {
-            wrong.key("memory", "must be between \"8 MiB\" and \"1 GiB\"");
-        }
-        if !(1..=100).contains(&self.iterations) {
-            wrong.key("iterations", "must be between 1 and 100");
-        }
-    }
-}
-
 fn check_url(wrong: &mut Checks<'_, '_>, key: &str, url: &str) {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     if rest.is_none_or(|rest| rest.is_empty() || rest.contains(char::is_whitespace)) {
@@ -535,7 +443,7 @@ mod tests {
     fn the_dev_configuration_listens_on_loopback_only() {
         let config = Config::dev("data".into(), 8008);
         assert!(config.listen.iter().all(|listen| listen.address.ip().is_loopback()));
-        assert!(!config.limits.rate_limits);
+        assert!(!config.agency[0].clients.limits.enabled);
     }
 
     #[test]

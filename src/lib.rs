@@ -18,6 +18,7 @@ mod logs;
 mod metrics;
 mod process;
 mod server;
+mod store_figures;
 mod tls;
 mod well_known;
 

@@ -42,6 +42,8 @@ pub(crate) struct Connections {
     head_timeout: Duration,
     tracker: TaskTracker,
     stopping: CancellationToken,
+    /// Cancelled when connections have had their time.
+    cut: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
@@ -68,6 +70,7 @@ impl Connections {
             head_timeout: limits.head_timeout,
             tracker: TaskTracker::new(),
             stopping,
+            cut: CancellationToken::new(),
             metrics,
         }
     }
@@ -76,6 +79,12 @@ impl Connections {
     pub(crate) async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+
+    /// Ends all connections, and waits for that.
+    pub(crate) async fn cut_off(&self) {
+        self.cut.cancel();
+        self.ended().await;
     }
 
     /// How many have not.
@@ -134,7 +143,8 @@ impl Listener {
             let certificates = self.certificates.clone();
             let counted = Counted::new(&shared.metrics.connections);
             shared.tracker.spawn(async move {
-                Arc::new(connection).serve(stream, certificates).await;
+                let cut = connection.shared.cut.clone();
+                let _ = cut.run_until_cancelled_owned(Arc::new(connection).serve(stream, certificates)).await;
                 drop((slot, counted));
             });
         }

@@ -8,12 +8,14 @@ use crate::front::Front;
 use crate::health::Health;
 use crate::listen::{Answers, Connections, Listener};
 use crate::metrics::Metrics;
+use crate::store_figures;
 use crate::tls::{Certificates, TlsError};
 use base::config::ConfigError;
 use http::{Method, Request, Response, StatusCode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +47,10 @@ pub enum StartError {
         why: anyhow::Error,
     },
 }
+
+/// How often it is looked whether the stores are closed, and for how long.
+const CLOSE_POLL: Duration = Duration::from_millis(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to a [`Running`] server.
 #[derive(Debug)]
@@ -95,9 +101,7 @@ impl Server {
             agencies.push(Arc::new(opened?));
         }
         let metrics = Arc::new(Metrics::new(|registry| {
-            for agency in &agencies {
-                agency.register_metrics(registry);
-            }
+            registry.register_collector(Box::new(store_figures::Figures::new(&agencies, shared.memory.clone())));
         }));
         let health = Arc::new(Health::default());
         let front = Front::new(&agencies, config.limits.clone(), health.clone(), metrics.clone());
@@ -176,11 +180,20 @@ impl Running {
         for socket in self.admin {
             socket.close();
         }
-        for agency in &self.agencies {
-            agency.close().await;
-        }
+        self.connections.cut_off().await;
         metrics_stopping.cancel();
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.metrics_connections.ended()).await;
+        self.metrics_connections.cut_off().await;
+        let engines: Vec<_> = self.agencies.iter().map(|agency| Arc::downgrade(&agency.engine)).collect();
+        drop(self.agencies);
+        // The stores close when the last that works on them ends: actors and followers, at once.
+        let closed = async {
+            while engines.iter().any(|engine| engine.strong_count() > 0) {
+                tokio::time::sleep(CLOSE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::warn!("a store is still in use");
+        }
     }
 }
 

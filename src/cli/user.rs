@@ -24,16 +24,13 @@ pub(super) enum UserCommand {
     /// Without --password-stdin a password is made up and printed.
     #[command(after_help = "Examples:
   chancery user create --config chancery.toml alice
-  chancery user create --config chancery.toml --admin --password-stdin root < password
+  chancery user create --config chancery.toml --password-stdin alice < password
   chancery user create --data-dir data bob                 in the agency of `chancery dev`")]
     Create {
         #[command(flatten)]
         of: AgencyArgs,
         #[command(flatten)]
         password: PasswordArgs,
-        /// Make the user an administrator
-        #[arg(long)]
-        admin: bool,
         /// The name, or the whole user id
         #[arg(value_name = "USER")]
         user: String,
@@ -126,10 +123,10 @@ pub(super) fn run(command: UserCommand) -> anyhow::Result<()> {
 
 async fn obey(command: UserCommand) -> anyhow::Result<()> {
     match command {
-        UserCommand::Create { of, password, admin, user } => {
+        UserCommand::Create { of, password, user } => {
             let (config, agency) = of.find()?;
             let (password, made_up) = password.get()?;
-            let ask = Ask::CreateUser { localpart: localpart(&user, &agency)?, password: password.clone(), admin };
+            let ask = Ask::CreateUser { localpart: localpart(&user, &agency)?, password: password.clone() };
             let user_id = done(admin::ask(&config, &agency, ask).await?)?;
             told(&format!("{user_id} was created"), made_up.then_some(&password))
         }
@@ -171,9 +168,8 @@ async fn list(of: AgencyArgs, json: bool) -> anyhow::Result<()> {
 }
 
 fn line(user: &User) -> String {
-    let admin = if user.admin { " (administrator)" } else { "" };
     let closed = if user.deactivated { " (closed)" } else { "" };
-    format!("{}{admin}{closed}", user.user_id)
+    format!("{}{closed}", user.user_id)
 }
 
 fn done(answer: Answer) -> anyhow::Result<String> {

@@ -8,7 +8,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::path::Path;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -243,4 +242,89 @@ async fn an_agency_whose_folder_is_anothers_is_refused() {
     config.agency[0].server_name = crate::config::ServerName(ruma::owned_server_name!("b.example"));
     let error = Server::start(&config).await.unwrap_err().to_string();
     assert!(error.contains("it has the data of a.example"), "{error}");
+}
+
+/// Posts JSON and reads the JSON of the answer.
+async fn call(address: SocketAddr, method: &str, path: &str, token: &str, body: &str) -> (u16, serde_json::Value) {
+    let request = Request::builder().method(method).uri(path).header("host", "a.example");
+    let request = request.header("authorization", format!("Bearer {token}"));
+    let request =
+        if token.is_empty() { Request::builder().method(method).uri(path).header("host", "a") } else { request };
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (status, _, body) = send(stream, request.body(Full::from(body.to_owned())).unwrap(), false).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+async fn log_in(address: SocketAddr, user: &str, password: &str) -> (u16, serde_json::Value) {
+    let identifier = serde_json::json!({ "type": "m.id.user", "user": user });
+    let body = serde_json::json!({ "type": "m.login.password", "identifier": identifier, "password": password });
+    call(address, "POST", "/_matrix/client/v3/login", "", &body.to_string()).await
+}
+
+fn password(text: &str) -> admin::Password {
+    admin::Password(base::Secret::new(text.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn administrators_manage_users_whether_the_server_runs_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &["a.example"]);
+    let ask = async |ask| admin::ask(&config, &config.agency[0], ask).await;
+    let create =
+        |name: &str| admin::Ask::CreateUser { localpart: name.to_owned(), password: password("one two three") };
+    ask(create("alice")).await.unwrap();
+
+    let running = Server::start(&config).await.unwrap();
+    let address = running.addresses[0];
+    let (status, session) = log_in(address, "alice", "one two three").await;
+    assert_eq!((status, session["user_id"].as_str()), (200, Some("@alice:a.example")));
+    ask(create("bob")).await.unwrap();
+    assert!(ask(create("bob")).await.is_err(), "the name is taken");
+    ask(admin::Ask::ResetPassword { localpart: "bob".to_owned(), password: password("four five six") }).await.unwrap();
+    assert_eq!(log_in(address, "bob", "one two three").await.0, 403);
+    assert_eq!(log_in(address, "bob", "four five six").await.0, 200);
+    ask(admin::Ask::DeactivateUser { localpart: "alice".to_owned(), erase: false }).await.unwrap();
+    assert_eq!(log_in(address, "alice", "one two three").await.0, 403);
+    running.shutdown().await;
+
+    let answer = ask(admin::Ask::ListUsers { after: None, users_max: 10 }).await.unwrap();
+    let admin::Answer::Users { users } = answer else { panic!("{answer:?}") };
+    let users: Vec<_> = users.iter().map(|user| (user.user_id.as_str(), user.deactivated)).collect();
+    assert_eq!(users, [("@alice:a.example", true), ("@bob:a.example", false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ending_answers_long_polls_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &["a.example"]);
+    config.shutdown.drain = Duration::from_hours(1);
+    let create = admin::Ask::CreateUser { localpart: "alice".to_owned(), password: password("one two three") };
+    admin::ask(&config, &config.agency[0], create).await.unwrap();
+    let running = Server::start(&config).await.unwrap();
+    let (address, metrics) = (running.addresses[0], running.metrics_address.unwrap());
+    let (_, session) = log_in(address, "alice", "one two three").await;
+    let token = session["access_token"].as_str().unwrap().to_owned();
+    let (status, first) = call(address, "GET", "/_matrix/client/v3/sync", &token, "").await;
+    assert_eq!(status, 200);
+    let since = first["next_batch"].as_str().unwrap();
+    let path = format!("/_matrix/client/v3/sync?since={since}&timeout=300000");
+    let poll = tokio::spawn(async move { call(address, "GET", &path, &token, "").await });
+    while !get(metrics, "m", "/metrics").await.1.contains("chancery_long_polls 1") {
+        tokio::task::yield_now().await;
+    }
+    running.shutdown().await;
+    let (status, answer) = poll.await.unwrap();
+    assert_eq!(status, 200);
+    assert!(answer["next_batch"].is_string(), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_open_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &["a.example"]);
+    let running = Server::start(&config).await.unwrap();
+    let error = Server::start(&config).await.unwrap_err().to_string();
+    assert!(error.contains("in use"), "{error}");
+    running.shutdown().await;
+    Server::start(&config).await.unwrap().shutdown().await;
 }

@@ -1,0 +1,160 @@
+//! Who may read a room, and up to where: members all of it, those who have left what there was when they left,
+//! and strangers a room that is readable by the world (client-server API, "Room history visibility").
+//!
+//! Which single events a reader may see is [`RoomReader::visible`]'s to say.
+
+use super::error::not_in_room;
+use crate::session::Session;
+use crate::{ApiError, State};
+use base::{EventNum, Order};
+use records::Membership;
+use records::state_map::StateRoot;
+use rooms::{Recipient, RoomError, RoomReader, StoredEvent};
+use ruma::events::room::member::MembershipState;
+use ruma::{RoomId, UserId};
+use rules::client_event::Format;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// How many of a user's own membership events are followed back to find how they left. Only members can make
+/// many, so whoever has left finds it within a few steps.
+const STEPS_MAX: usize = 32;
+
+/// A room that a user may read.
+pub(super) struct Access<'a> {
+    pub reader: RoomReader,
+    pub standing: Standing,
+    state: &'a State,
+    session: &'a Session,
+}
+
+/// What a user is to a room that they may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They are in it.
+    Joined,
+    /// They were in it.
+    Departed {
+        /// The event with which they left is the last that they may see.
+        at: Order,
+        /// The state of the room then.
+        state: StateRoot,
+    },
+    /// They were never in it, but everybody may read it.
+    Peeking,
+}
+
+impl<'a> Access<'a> {
+    /// The room, if the user may read it: 403 `M_FORBIDDEN` if not, whether it exists or not.
+    pub fn of(state: &'a State, session: &'a Session, room_id: &RoomId) -> Result<Self, ApiError> {
+        let view = state.records.view();
+        let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
+        let standing = standing(&reader, &session.user_id)?.ok_or_else(not_in_room)?;
+        Ok(Self { reader, standing, state, session })
+    }
+
+    /// The state of the room as the user may know it.
+    pub fn room_state(&self) -> StateRoot {
+        match self.standing {
+            Standing::Departed { state, .. } => state,
+            Standing::Joined | Standing::Peeking => self.reader.state(),
+        }
+    }
+
+    /// The last place in the timeline that the user may see.
+    pub fn up_to(&self) -> Order {
+        match self.standing {
+            Standing::Departed { at, .. } => at,
+            Standing::Joined | Standing::Peeking => Order::from(self.reader.view().stamp()),
+        }
+    }
+
+    /// What the user may see of these events, with what they were to the room at each.
+    pub fn visible(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Seen>, ApiError> {
+        let up_to = self.up_to();
+        let memberships = self.reader.visible(&self.session.user_id, events)?;
+        let seen = events.iter().zip(memberships).filter(|(event, _)| event.order <= up_to);
+        Ok(seen.filter_map(|(event, membership)| Some(Seen { event: event.clone(), membership: membership? })).collect())
+    }
+
+    /// An event that the user may see; 404 if there is none.
+    pub fn event(&self, event_id: &ruma::EventId) -> Result<Seen, ApiError> {
+        let event = self.reader.event_by_id(event_id)?;
+        let seen = event.map(|event| self.visible(&[event])).transpose()?;
+        seen.and_then(|mut seen| seen.pop()).ok_or_else(|| ApiError::not_found("the event is not known here"))
+    }
+
+    /// An event in words for the user.
+    pub fn client_event(&self, seen: &Seen) -> Result<Box<RawValue>, ApiError> {
+        let membership = Some(&seen.membership);
+        Ok(self.reader.client_event(&seen.event, self.recipient(), membership, Format::WithRoomId)?)
+    }
+
+    /// Events in words for the user.
+    pub fn client_events(&self, seen: &[Seen]) -> Result<Vec<Box<RawValue>>, ApiError> {
+        seen.iter().map(|seen| self.client_event(seen)).collect()
+    }
+
+    /// State events in words for the user. What they were to the room at each is not looked up.
+    pub fn client_state(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Box<RawValue>>, ApiError> {
+        let event = |event: &Arc<StoredEvent>| {
+            self.reader.client_event(event, self.recipient(), None, Format::WithRoomId).map_err(ApiError::from)
+        };
+        events.iter().map(event).collect()
+    }
+
+    fn recipient(&self) -> Recipient<'_> {
+        Recipient {
+            user_id: &self.session.user_id,
+            device_id: Some(&self.session.device_id),
+            now: self.state.clock.now(),
+        }
+    }
+}
+
+/// An event, and what the user who sees it was to the room then.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub event: Arc<StoredEvent>,
+    pub membership: MembershipState,
+}
+
+fn standing(reader: &RoomReader, user: &UserId) -> Result<Option<Standing>, RoomError> {
+    let Some((_, record)) = reader.membership(user)? else { return peeking(reader) };
+    if record.membership == Membership::Join {
+        return Ok(Some(Standing::Joined));
+    }
+    if !record.forgotten && let Some(departed) = departure(reader, record.event)? {
+        return Ok(Some(departed));
+    }
+    peeking(reader)
+}
+
+fn peeking(reader: &RoomReader) -> Result<Option<Standing>, RoomError> {
+    Ok(reader.is_world_readable()?.then_some(Standing::Peeking))
+}
+
+/// How a user who is not in the room has left it, if they ever were: the event after their last join.
+fn departure(reader: &RoomReader, current: EventNum) -> Result<Option<Standing>, RoomError> {
+    let mut after: Option<Arc<StoredEvent>> = None;
+    let mut next = Some(current);
+    for _ in 0..STEPS_MAX {
+        let Some(event) = next.map(|num| reader.event(num)).transpose()?.flatten() else { return Ok(None) };
+        if is_join(&event) {
+            return Ok(after.map(|left| Standing::Departed { at: left.order, state: left.record.state_after }));
+        }
+        next = event.record.replaces;
+        after = Some(event);
+    }
+    Ok(None)
+}
+
+fn is_join(event: &StoredEvent) -> bool {
+    #[derive(Deserialize)]
+    struct Content {
+        membership: MembershipState,
+    }
+    let content: Result<Content, _> = serde_json::from_str(event.pdu.content().get());
+    content.is_ok_and(|content| content.membership == MembershipState::Join)
+}

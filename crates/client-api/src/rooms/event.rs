@@ -1,0 +1,24 @@
+//! `GET /rooms/{roomId}/event/{eventId}`
+
+use super::access::Access;
+use crate::session::Session;
+use crate::wire::Args;
+use crate::{ApiError, State};
+use axum::Json;
+use axum::extract::State as Within;
+use ruma::{OwnedEventId, OwnedRoomId};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// One event. What the user may not see is not found.
+pub(super) async fn event(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, event_id)): Args<(OwnedRoomId, OwnedEventId)>,
+) -> Result<Json<Box<RawValue>>, ApiError> {
+    // To those outside of the room, its events don't exist either.
+    let access = Access::of(&state, &session, &room_id)
+        .map_err(|_| ApiError::not_found("the event is not known here"))?;
+    let event = access.event(&event_id)?;
+    Ok(Json(access.client_event(&event)?))
+}

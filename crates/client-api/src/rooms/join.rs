@@ -1,0 +1,124 @@
+//! Entering rooms: `POST /rooms/{roomId}/join`, `POST /join/{roomIdOrAlias}`, `POST /knock/{roomIdOrAlias}`.
+
+use super::federation::unreachable_room;
+use crate::limits::Class;
+use crate::session::Session;
+use crate::wire::{Reply, Wire};
+use crate::{ApiError, State};
+use axum::extract::State as Within;
+use rooms::{Draft, MembershipChange, RoomError};
+use ruma::api::client::knock::knock_room;
+use ruma::api::client::membership::{ThirdPartySigned, join_room_by_id, join_room_by_id_or_alias};
+use ruma::{OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId};
+use serde_json::json;
+use serde_json::value::to_raw_value;
+use std::sync::Arc;
+
+/// `POST /rooms/{roomId}/join`
+pub(super) async fn join_by_id(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Wire(request): Wire<join_room_by_id::v3::Request>,
+) -> Result<Reply<join_room_by_id::v3::Response>, ApiError> {
+    state.limit(Class::Join, &session)?;
+    let signed = request.third_party_signed;
+    let room_id = join(&state, &session, request.room_id, request.reason, signed).await?;
+    Ok(Reply(join_room_by_id::v3::Response::new(room_id)))
+}
+
+/// `POST /join/{roomIdOrAlias}`. Servers to join through are of use only where one can be reached.
+pub(super) async fn join_by_id_or_alias(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Wire(request): Wire<join_room_by_id_or_alias::v3::Request>,
+) -> Result<Reply<join_room_by_id_or_alias::v3::Response>, ApiError> {
+    state.limit(Class::Join, &session)?;
+    let room_id = resolve(&state, &request.room_id_or_alias)?;
+    let room_id = join(&state, &session, room_id, request.reason, request.third_party_signed).await?;
+    Ok(Reply(join_room_by_id_or_alias::v3::Response::new(room_id)))
+}
+
+/// `POST /knock/{roomIdOrAlias}`
+pub(super) async fn knock(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Wire(request): Wire<knock_room::v3::Request>,
+) -> Result<Reply<knock_room::v3::Response>, ApiError> {
+    state.limit(Class::Join, &session)?;
+    let room_id = resolve(&state, &request.room_id_or_alias)?;
+    enter(&state, &session, &room_id, MembershipChange::Knock, request.reason).await?;
+    Ok(Reply(knock_room::v3::Response::new(room_id)))
+}
+
+async fn join(
+    state: &State,
+    session: &Session,
+    room_id: OwnedRoomId,
+    reason: Option<String>,
+    signed: Option<ThirdPartySigned>,
+) -> Result<OwnedRoomId, ApiError> {
+    if let Some(signed) = signed {
+        accept_third_party_invite(state, session, &room_id, signed).await?;
+    }
+    enter(state, session, &room_id, MembershipChange::Join, reason).await?;
+    Ok(room_id)
+}
+
+async fn enter(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    change: MembershipChange,
+    reason: Option<String>,
+) -> Result<(), ApiError> {
+    match state.rooms.change_membership(room_id, &session.user_id, change, reason, None).await {
+        Ok(_) => Ok(()),
+        Err(RoomError::NotFound(_)) => Err(unreachable_room(room_id.as_str())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The room that an id or an alias names.
+fn resolve(state: &State, name: &RoomOrAliasId) -> Result<OwnedRoomId, ApiError> {
+    if let Ok(room_id) = <&RoomId>::try_from(name) {
+        return Ok(room_id.to_owned());
+    }
+    let alias = <&RoomAliasId>::try_from(name).map_err(|_| ApiError::invalid_param("neither a room id nor an alias"))?;
+    let record = state.rooms.resolve_alias(&state.records.view(), alias)?;
+    record.map(|record| record.room_id).ok_or_else(|| unreachable_room(alias.as_str()))
+}
+
+/// Turns an invitation to a third-party identifier into one of the user who owns it. It is sent in the name of
+/// the user who invited; that their identity server vouches for the new owner is what the authorization rules
+/// check (client-server API, "Third-party invites").
+async fn accept_third_party_invite(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    signed: ThirdPartySigned,
+) -> Result<(), ApiError> {
+    if signed.mxid != session.user_id {
+        return Err(ApiError::forbidden("the invitation is signed for another user"));
+    }
+    if signed.sender.server_name() != state.server_name {
+        return Err(ApiError::forbidden(format!("the server of {} cannot be reached", signed.sender)));
+    }
+    let view = state.records.view();
+    let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(|| unreachable_room(room_id.as_str()))?;
+    let invite = reader.state_event(reader.state(), "m.room.third_party_invite", &signed.token)?;
+    let invite = invite.ok_or_else(|| ApiError::forbidden("there is no such invitation"))?;
+    let invite_content: serde_json::Value = serde_json::from_str(invite.pdu.content().get())
+        .map_err(|_| ApiError::forbidden("the invitation cannot be read"))?;
+    let content = json!({
+        "membership": "invite",
+        "third_party_invite": {
+            "display_name": invite_content.get("display_name").and_then(|name| name.as_str()).unwrap_or_default(),
+            "signed": {"mxid": signed.mxid, "token": signed.token, "signatures": signed.signatures},
+        },
+    });
+    let content = to_raw_value(&content).map_err(|error| ApiError::internal(&error))?;
+    let draft = Draft::state(signed.sender, "m.room.member", session.user_id.as_str(), content);
+    drop((reader, view));
+    state.rooms.send(room_id, draft, None).await?;
+    Ok(())
+}

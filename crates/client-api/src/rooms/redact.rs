@@ -1,0 +1,87 @@
+//! `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`, and redactions that are sent like other events.
+
+use super::error::{as_outsider, not_in_room};
+use super::send::txn;
+use crate::limits::Class;
+use crate::session::Session;
+use crate::wire::{Args, Body, Reply};
+use crate::{ApiError, State};
+use axum::extract::State as Within;
+use rooms::Draft;
+use ruma::api::client::redact::redact_event::v3::Response;
+use ruma::serde::JsonObject;
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The type of redactions.
+pub(super) const KIND: &str = "m.room.redaction";
+
+/// What the client says of a redaction.
+#[derive(Deserialize)]
+pub(super) struct Reason {
+    reason: Option<String>,
+}
+
+/// Redacts an event.
+pub(super) async fn redact(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, event_id, txn_id)): Args<(OwnedRoomId, OwnedEventId, String)>,
+    Body(body): Body<Reason>,
+) -> Result<Reply<Response>, ApiError> {
+    state.limit(Class::Message, &session)?;
+    let txn = txn(&session, format!("redact/{room_id}/{event_id}"), txn_id)?;
+    let content = body.reason.map(|reason| ("reason".to_owned(), Value::String(reason)));
+    let draft = redaction(&state, &session, &room_id, event_id, &Map::from_iter(content))?;
+    let event_id = state.rooms.send(&room_id, draft, Some(txn)).await.map_err(as_outsider)?;
+    Ok(Reply(Response::new(event_id)))
+}
+
+/// The draft of a redaction that is sent like any event: what it redacts is in its content, and goes where the
+/// room's version has it.
+pub(super) fn draft(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    content: &RawValue,
+) -> Result<Draft, ApiError> {
+    let mut content: JsonObject =
+        serde_json::from_str(content.get()).map_err(|error| ApiError::bad_json(error.to_string()))?;
+    let redacts = match content.remove("redacts") {
+        Some(Value::String(redacts)) => OwnedEventId::try_from(redacts).ok(),
+        _ => None,
+    };
+    let redacts = redacts.ok_or_else(|| ApiError::bad_json("`redacts` must be the id of an event"))?;
+    redaction(state, session, room_id, redacts, &content)
+}
+
+/// The draft of a redaction, if the user may make it: of their own events, or with the level to redact those of
+/// others. The authorization rules don't say that, and servers only ask for a sender of the same server.
+fn redaction(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    redacts: OwnedEventId,
+    content: &JsonObject,
+) -> Result<Draft, ApiError> {
+    check(state, session, room_id, &redacts)?;
+    let content = to_raw_value(content).map_err(|error| ApiError::internal(&error))?;
+    Ok(Draft { redacts: Some(redacts), ..Draft::message(session.user_id.clone(), KIND, content) })
+}
+
+fn check(state: &State, session: &Session, room_id: &RoomId, redacts: &EventId) -> Result<(), ApiError> {
+    let view = state.records.view();
+    let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
+    if !reader.is_joined(&session.user_id)? {
+        return Err(not_in_room());
+    }
+    let event = reader.event_by_id(redacts)?;
+    let event = event.ok_or_else(|| ApiError::not_found("the event to redact is not known here"))?;
+    if event.pdu.sender() != session.user_id && !reader.power_levels()?.can_redact_others(&session.user_id) {
+        return Err(ApiError::forbidden("you may redact your own events only"));
+    }
+    Ok(())
+}

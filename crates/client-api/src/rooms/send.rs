@@ -1,0 +1,52 @@
+//! `PUT /rooms/{roomId}/send/{eventType}/{txnId}`
+
+use super::error::as_outsider;
+use super::redact;
+use crate::limits::Class;
+use crate::session::Session;
+use crate::wire::{Args, Body, Reply};
+use crate::{ApiError, State};
+use axum::extract::State as Within;
+use base::limits::ID_BYTES_MAX;
+use rooms::{Draft, Txn};
+use ruma::OwnedRoomId;
+use ruma::api::client::message::send_message_event::v3::Response;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// Sends an event that is no state. A transaction id that the device has used for this room and type answers
+/// the event that it made then.
+pub(super) async fn send(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, kind, txn_id)): Args<(OwnedRoomId, String, String)>,
+    Body(content): Body<Box<RawValue>>,
+) -> Result<Reply<Response>, ApiError> {
+    state.limit(Class::Message, &session)?;
+    check_type(&kind)?;
+    let txn = txn(&session, format!("send/{room_id}/{kind}"), txn_id)?;
+    let draft = if kind == redact::KIND {
+        redact::draft(&state, &session, &room_id, &content)?
+    } else {
+        Draft::message(session.user_id.clone(), kind, content)
+    };
+    let event_id = state.rooms.send(&room_id, draft, Some(txn)).await.map_err(as_outsider)?;
+    Ok(Reply(Response::new(event_id)))
+}
+
+/// What a transaction id is unique in: the device, the endpoint and its path (client-server API, "Transaction
+/// identifiers").
+pub(super) fn txn(session: &Session, endpoint: String, txn_id: String) -> Result<Txn, ApiError> {
+    if txn_id.len() > ID_BYTES_MAX {
+        return Err(ApiError::invalid_param(format!("a transaction id has at most {ID_BYTES_MAX} bytes")));
+    }
+    Ok(Txn { device_id: session.device_id.to_string(), endpoint, txn_id })
+}
+
+/// A type must fit into an event.
+pub(super) fn check_type(kind: &str) -> Result<(), ApiError> {
+    if kind.len() > ID_BYTES_MAX {
+        return Err(ApiError::too_large(format!("an event type has at most {ID_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! State: `PUT` and `GET /rooms/{roomId}/state/{eventType}/{stateKey}`, `GET /rooms/{roomId}/state`.
+//!
+//! With an empty state key, the path ends after the type, with a slash or without.
+
+use super::access::Access;
+use super::error::{as_outsider, not_in_room};
+use super::federation::refuse_remote;
+use super::send::check_type;
+use crate::limits::Class;
+use crate::session::Session;
+use crate::wire::{Args, Body, Reply};
+use crate::{ApiError, State};
+use axum::Json;
+use axum::extract::{Query, State as Within};
+use base::limits::ID_BYTES_MAX;
+use records::Membership;
+use rooms::{Draft, MembershipChange, RoomReader};
+use ruma::api::client::state::send_state_event::v3::Response;
+use ruma::serde::JsonObject;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How a state event is answered.
+#[derive(Deserialize)]
+pub(super) struct Form {
+    format: Option<String>,
+}
+
+/// `PUT …/state/{eventType}/{stateKey}`
+pub(super) async fn put(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, kind, state_key)): Args<(OwnedRoomId, String, String)>,
+    Body(content): Body<Box<RawValue>>,
+) -> Result<Reply<Response>, ApiError> {
+    set(&state, &session, &room_id, kind, state_key, content).await
+}
+
+/// `PUT …/state/{eventType}` and `PUT …/state/{eventType}/`
+pub(super) async fn put_without_key(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, kind)): Args<(OwnedRoomId, String)>,
+    Body(content): Body<Box<RawValue>>,
+) -> Result<Reply<Response>, ApiError> {
+    set(&state, &session, &room_id, kind, String::new(), content).await
+}
+
+/// `GET …/state/{eventType}/{stateKey}`
+pub(super) async fn get(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, kind, state_key)): Args<(OwnedRoomId, String, String)>,
+    Query(form): Query<Form>,
+) -> Result<Json<Box<RawValue>>, ApiError> {
+    look_up(&state, &session, &room_id, &kind, &state_key, &form)
+}
+
+/// `GET …/state/{eventType}` and `GET …/state/{eventType}/`
+pub(super) async fn get_without_key(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id, kind)): Args<(OwnedRoomId, String)>,
+    Query(form): Query<Form>,
+) -> Result<Json<Box<RawValue>>, ApiError> {
+    look_up(&state, &session, &room_id, &kind, "", &form)
+}
+
+/// `GET …/state`: all of it, as it is or as it was when the user left.
+pub(super) async fn all(
+    Within(state): Within<Arc<State>>,
+    session: Session,
+    Args((room_id,)): Args<(OwnedRoomId,)>,
+) -> Result<Json<Vec<Box<RawValue>>>, ApiError> {
+    let access = Access::of(&state, &session, &room_id)?;
+    let events = access.reader.state_events(access.room_state())?;
+    Ok(Json(access.client_state(&events)?))
+}
+
+fn look_up(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    kind: &str,
+    state_key: &str,
+    form: &Form,
+) -> Result<Json<Box<RawValue>>, ApiError> {
+    let access = Access::of(state, session, room_id)?;
+    let event = access.reader.state_event(access.room_state(), kind, state_key)?;
+    let event = event.ok_or_else(|| ApiError::not_found("the room has no such state"))?;
+    match form.format.as_deref() {
+        None | Some("content") => Ok(Json(event.pdu.content().to_owned())),
+        Some("event") => {
+            let mut events = access.client_state(&[event])?;
+            events.pop().map(Json).ok_or_else(|| ApiError::not_found("the room has no such state"))
+        }
+        Some(other) => Err(ApiError::invalid_param(format!("there is no format `{other}`"))),
+    }
+}
+
+async fn set(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    kind: String,
+    state_key: String,
+    content: Box<RawValue>,
+) -> Result<Reply<Response>, ApiError> {
+    state.limit(Class::Message, session)?;
+    check_type(&kind)?;
+    if state_key.len() > ID_BYTES_MAX {
+        return Err(ApiError::too_large(format!("a state key has at most {ID_BYTES_MAX} bytes")));
+    }
+    match (kind.as_str(), state_key.as_str()) {
+        ("m.room.member", _) => {
+            let event_id = set_member(state, session, room_id, &state_key, object(&content)?).await?;
+            return Ok(Reply(Response::new(event_id)));
+        }
+        ("m.room.canonical_alias", "") => check_aliases(state, room_id, &object(&content)?)?,
+        ("m.room.power_levels", "") => rooms::check_levels(&object(&content)?)?,
+        _ => {}
+    }
+    let draft = Draft::state(session.user_id.clone(), kind, state_key, content);
+    let event_id = state.rooms.send(room_id, draft, None).await.map_err(as_outsider)?;
+    Ok(Reply(Response::new(event_id)))
+}
+
+fn object(content: &RawValue) -> Result<JsonObject, ApiError> {
+    serde_json::from_str(content.get()).map_err(|error| ApiError::bad_json(error.to_string()))
+}
+
+/// A membership that is set as state changes as one that is asked for by its name.
+async fn set_member(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    state_key: &str,
+    content: JsonObject,
+) -> Result<OwnedEventId, ApiError> {
+    let user = OwnedUserId::try_from(state_key)
+        .map_err(|_| ApiError::invalid_param("the state key of a membership is a user id"))?;
+    let membership = content.get("membership").and_then(Value::as_str).unwrap_or_default();
+    let is_self = user == session.user_id;
+    let view = state.records.view();
+    let change = match membership {
+        "join" if is_self => MembershipChange::Join,
+        "knock" if is_self => MembershipChange::Knock,
+        "join" | "knock" => return Err(ApiError::forbidden("only users themselves can join or knock")),
+        "invite" => {
+            refuse_remote(state, &user)?;
+            MembershipChange::Invite { user: user.clone() }
+        }
+        "leave" if is_self => MembershipChange::Leave,
+        "leave" if current(state, &view, room_id, &user)? == Some(Membership::Ban) => {
+            MembershipChange::Unban { user: user.clone() }
+        }
+        "leave" => MembershipChange::Kick { user: user.clone() },
+        "ban" => MembershipChange::Ban { user: user.clone() },
+        other => return Err(ApiError::bad_json(format!("there is no membership `{other}`"))),
+    };
+    drop(view);
+    let changed = state.rooms.change_membership(room_id, &session.user_id, change, None, Some(content)).await;
+    if let Some(event_id) = changed.map_err(as_outsider)? {
+        return Ok(event_id);
+    }
+    let view = state.records.view();
+    let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
+    let event = reader.state_event(reader.state(), "m.room.member", user.as_str())?;
+    event.map(|event| event.pdu.event_id().clone()).ok_or_else(|| ApiError::not_found("there is no such member"))
+}
+
+fn current(
+    state: &State,
+    view: &records::View,
+    room_id: &RoomId,
+    user: &UserId,
+) -> Result<Option<Membership>, ApiError> {
+    let reader = state.rooms.reader_by_id(view, room_id)?;
+    let membership = reader.map(|reader| reader.membership(user)).transpose()?.flatten();
+    Ok(membership.map(|(_, record)| record.membership))
+}
+
+/// The aliases that an `m.room.canonical_alias` adds must be aliases, and of this room (client-server API,
+/// `PUT …/state`). Those that it had already may be what they like.
+fn check_aliases(state: &State, room_id: &RoomId, content: &JsonObject) -> Result<(), ApiError> {
+    let view = state.records.view();
+    let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
+    let new = aliases(content).map_err(ApiError::invalid_param)?;
+    let old = old_aliases(&reader)?;
+    for text in new.difference(&old) {
+        let alias = <&RoomAliasId>::try_from(text.as_str());
+        let alias = alias.map_err(|_| ApiError::invalid_param(format!("`{text}` is not an alias")))?;
+        let record = state.rooms.resolve_alias(&view, alias)?;
+        if record.is_none_or(|record| record.room_id != room_id) {
+            return Err(ApiError::bad_alias(format!("{alias} does not lead to this room")));
+        }
+    }
+    Ok(())
+}
+
+fn old_aliases(reader: &RoomReader) -> Result<BTreeSet<String>, ApiError> {
+    let event = reader.state_event(reader.state(), "m.room.canonical_alias", "")?;
+    let content = event.and_then(|event| serde_json::from_str(event.pdu.content().get()).ok());
+    Ok(content.and_then(|content| aliases(&content).ok()).unwrap_or_default())
+}
+
+/// The aliases in an `m.room.canonical_alias`.
+fn aliases(content: &JsonObject) -> Result<BTreeSet<String>, String> {
+    let mut aliases = BTreeSet::new();
+    match content.get("alias") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(alias)) if alias.is_empty() => {}
+        Some(Value::String(alias)) => {
+            aliases.insert(alias.clone());
+        }
+        Some(_) => return Err("`alias` must be an alias".to_owned()),
+    }
+    let others = match content.get("alt_aliases") {
+        None | Some(Value::Null) => return Ok(aliases),
+        Some(Value::Array(others)) => others,
+        Some(_) => return Err("`alt_aliases` must be a list of aliases".to_owned()),
+    };
+    for other in others {
+        aliases.insert(other.as_str().ok_or("`alt_aliases` must be a list of aliases")?.to_owned());
+    }
+    Ok(aliases)
+}

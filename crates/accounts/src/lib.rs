@@ -12,6 +12,8 @@ mod password;
 mod profile;
 mod session;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod token;
 mod user;
 

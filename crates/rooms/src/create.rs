@@ -97,6 +97,7 @@ pub struct Plan {
 ///
 /// - [`RoomError::UnsupportedVersion`]: a version that this server does not know;
 /// - [`RoomError::InvalidParam`]: an alias that is none;
+/// - [`RoomError::InvalidRoomState`]: a second creation;
 /// - [`RoomError::BadJson`]: power levels or creators that are none;
 /// - [`RoomError::TooLarge`]: more than [`INITIAL_EVENTS_MAX`] events or [`INITIAL_BYTES_MAX`] bytes.
 pub fn plan(
@@ -112,6 +113,9 @@ pub fn plan(
     };
     let rules = rules.authorization;
     let preset = request.preset.unwrap_or(if request.published { Preset::PublicChat } else { Preset::PrivateChat });
+    if request.initial_state.iter().any(|event| event.kind == "m.room.create") {
+        return Err(RoomError::InvalidRoomState("a room is created once".to_owned()));
+    }
     let alias = request.alias_localpart.as_deref().map(|localpart| alias(localpart, server_name)).transpose()?;
     let invited = distinct(&request.invite);
     check_size(&request, &invited)?;
@@ -543,6 +547,12 @@ mod tests {
         let version = RoomVersionId::try_from("13").unwrap();
         let unknown = check(CreateRoom { version: Some(version), ..request() });
         assert!(matches!(unknown, Err(RoomError::UnsupportedVersion(_))));
+    }
+
+    #[test]
+    fn a_room_is_created_once() {
+        let initial_state = vec![initial("m.room.create", "{}")];
+        assert!(matches!(check(CreateRoom { initial_state, ..request() }), Err(RoomError::InvalidRoomState(_))));
     }
 
     #[test]

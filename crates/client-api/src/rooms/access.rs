@@ -10,9 +10,9 @@ use base::{EventNum, Order};
 use records::Membership;
 use records::state_map::StateRoot;
 use rooms::{Recipient, RoomError, RoomReader, StoredEvent};
+use rules::client_event::Format;
 use ruma::events::room::member::MembershipState;
 use ruma::{RoomId, UserId};
-use rules::client_event::Format;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -75,7 +75,9 @@ impl<'a> Access<'a> {
         let up_to = self.up_to();
         let memberships = self.reader.visible(&self.session.user_id, events)?;
         let seen = events.iter().zip(memberships).filter(|(event, _)| event.order <= up_to);
-        Ok(seen.filter_map(|(event, membership)| Some(Seen { event: event.clone(), membership: membership? })).collect())
+        Ok(seen
+            .filter_map(|(event, membership)| Some(Seen { event: event.clone(), membership: membership? }))
+            .collect())
     }
 
     /// An event that the user may see; 404 if there is none.
@@ -125,7 +127,9 @@ fn standing(reader: &RoomReader, user: &UserId) -> Result<Option<Standing>, Room
     if record.membership == Membership::Join {
         return Ok(Some(Standing::Joined));
     }
-    if !record.forgotten && let Some(departed) = departure(reader, record.event)? {
+    if !record.forgotten
+        && let Some(departed) = departure(reader, record.event)?
+    {
         return Ok(Some(departed));
     }
     peeking(reader)

@@ -4,7 +4,7 @@ use super::access::{Access, Standing};
 use super::error::not_in_room;
 use super::federation::unreachable_room;
 use crate::limits::Class;
-use crate::session::Session;
+use crate::session::{ClientAddress, Session};
 use crate::wire::{Reply, Wire};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
@@ -29,8 +29,10 @@ const SERVERS_MAX: usize = 50;
 /// `GET /directory/room/{roomAlias}`
 pub(super) async fn get(
     Within(state): Within<Arc<State>>,
+    address: ClientAddress,
     Wire(request): Wire<get_alias::v3::Request>,
 ) -> Result<Reply<get_alias::v3::Response>, ApiError> {
+    state.limits.address(Class::Other, address)?;
     let view = state.records.view();
     let record = state.rooms.resolve_alias(&view, &request.room_alias)?;
     let record = record.ok_or_else(|| unreachable_room(request.room_alias.as_str()))?;
@@ -59,9 +61,7 @@ pub(super) async fn put(
     drop((reader, view));
     match state.rooms.put_alias(&request.room_alias, &request.room_id, &session.user_id).await {
         Ok(()) => Ok(Reply(create_alias::v3::Response::new())),
-        Err(error @ RoomError::AliasTaken) => {
-            Err(ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", error.to_string()))
-        }
+        Err(error @ RoomError::AliasTaken) => Err(ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", error.to_string())),
         Err(error) => Err(error.into()),
     }
 }

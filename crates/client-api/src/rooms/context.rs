@@ -8,8 +8,8 @@ use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::State as Within;
 use base::Order;
-use ruma::api::client::context::get_context::v3::Request;
 use rules::filter::Matcher;
+use ruma::api::client::context::get_context::v3::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -43,11 +43,8 @@ pub(super) async fn context(
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let matcher = Matcher::of_room_events(&request.filter);
 
-    let before = Range {
-        after: Order(i64::MIN),
-        up_to: Order(order.0.saturating_sub(1)),
-        direction: Direction::Backward,
-    };
+    let before =
+        Range { after: Order(i64::MIN), up_to: Order(order.0.saturating_sub(1)), direction: Direction::Backward };
     let after = Range { after: order, up_to: access.up_to(), direction: Direction::Forward };
     let before = page(&access, &matcher, before, limit / 2)?.seen;
     let after = page(&access, &matcher, after, limit - limit / 2)?.seen;

@@ -83,7 +83,8 @@ fn resolve(state: &State, name: &RoomOrAliasId) -> Result<OwnedRoomId, ApiError>
     if let Ok(room_id) = <&RoomId>::try_from(name) {
         return Ok(room_id.to_owned());
     }
-    let alias = <&RoomAliasId>::try_from(name).map_err(|_| ApiError::invalid_param("neither a room id nor an alias"))?;
+    let alias =
+        <&RoomAliasId>::try_from(name).map_err(|_| ApiError::invalid_param("neither a room id nor an alias"))?;
     let record = state.rooms.resolve_alias(&state.records.view(), alias)?;
     record.map(|record| record.room_id).ok_or_else(|| unreachable_room(alias.as_str()))
 }

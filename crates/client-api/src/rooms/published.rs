@@ -2,12 +2,12 @@
 
 use super::alias::chooses_alias;
 use crate::limits::Class;
-use crate::session::Session;
+use crate::session::{ClientAddress, Session};
 use crate::wire::{Args, Body, Reply, Wire};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
-use ruma::api::client::directory::{get_room_visibility, set_room_visibility};
 use ruma::OwnedRoomId;
+use ruma::api::client::directory::{get_room_visibility, set_room_visibility};
 use ruma::api::client::room::Visibility;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -15,8 +15,10 @@ use std::sync::Arc;
 /// `GET /directory/list/room/{roomId}`
 pub(super) async fn get(
     Within(state): Within<Arc<State>>,
+    address: ClientAddress,
     Wire(request): Wire<get_room_visibility::v3::Request>,
 ) -> Result<Reply<get_room_visibility::v3::Response>, ApiError> {
+    state.limits.address(Class::Other, address)?;
     let view = state.records.view();
     let num = view.room_num(&request.room_id)?.ok_or_else(not_found)?;
     let visibility = if view.is_published(num)? { Visibility::Public } else { Visibility::Private };

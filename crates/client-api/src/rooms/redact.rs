@@ -42,12 +42,7 @@ pub(super) async fn redact(
 
 /// The draft of a redaction that is sent like any event: what it redacts is in its content, and goes where the
 /// room's version has it.
-pub(super) fn draft(
-    state: &State,
-    session: &Session,
-    room_id: &RoomId,
-    content: &RawValue,
-) -> Result<Draft, ApiError> {
+pub(super) fn draft(state: &State, session: &Session, room_id: &RoomId, content: &RawValue) -> Result<Draft, ApiError> {
     let mut content: JsonObject =
         serde_json::from_str(content.get()).map_err(|error| ApiError::bad_json(error.to_string()))?;
     let redacts = match content.remove("redacts") {

@@ -90,7 +90,10 @@ async fn the_trusted_are_the_creators_equals() {
         let body = json!({"preset": "trusted_private_chat", "invite": [bob.id], "room_version": version});
         let room = server.room(&alice, body).await;
         server.join(&bob, &room).await.ok();
-        server.set_state(&bob, &room, "m.room.history_visibility", "", json!({"history_visibility": "joined"})).await.ok();
+        server
+            .set_state(&bob, &room, "m.room.history_visibility", "", json!({"history_visibility": "joined"}))
+            .await
+            .ok();
         server.act(&alice, &room, "kick", &bob).await.refused(403, "M_FORBIDDEN");
         server.act(&bob, &room, "kick", &alice).await.refused(403, "M_FORBIDDEN");
     }

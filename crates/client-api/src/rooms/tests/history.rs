@@ -52,7 +52,10 @@ async fn a_filter_chooses_without_losing_or_repeating() {
     let (server, alice, bob, room) = long_room().await;
     for (filter, expected) in [
         (json!({"senders": [bob.id], "types": ["m.room.message"]}), MESSAGES / 10),
-        (json!({"not_senders": [bob.id], "types": ["m.room.*"], "not_types": ["m.room.c*"]}), MESSAGES - MESSAGES / 10 + 5),
+        (
+            json!({"not_senders": [bob.id], "types": ["m.room.*"], "not_types": ["m.room.c*"]}),
+            MESSAGES - MESSAGES / 10 + 5,
+        ),
         (json!({"types": ["m.room.create"]}), 1),
         (json!({"types": []}), 0),
         (json!({"not_rooms": [room]}), 0),
@@ -75,7 +78,8 @@ async fn a_page_has_an_end_a_start_and_a_limit() {
     assert_eq!(newest["chunk"].as_array().unwrap().len(), 10, "the default");
     assert_eq!(newest["chunk"][0]["content"]["body"], "519");
     let start = newest["start"].as_str().unwrap().to_owned();
-    assert_eq!(get(&format!("dir=b&from={start}")).await.ok(), newest);
+    let again = get(&format!("dir=b&from={start}")).await.ok();
+    assert_eq!(bodies(&again["chunk"]), bodies(&newest["chunk"]));
     let end = newest["end"].as_str().unwrap().to_owned();
     let between = get(&format!("dir=f&from={end}&limit=100")).await.ok();
     assert_eq!(between["start"], end.as_str(), "as it was given");

@@ -1,7 +1,10 @@
 //! Membership: every way into a room and out of it.
 
 use super::{Server, User, enc};
-use crate::limits::{Limits, Rate};
+use crate::{Limits, Rate};
+use base::Secret;
+use rules::SigningKey;
+use ruma::{CanonicalJsonObject, owned_server_name};
 use serde_json::{Value, json};
 
 /// A private room of alice's with bob in it.
@@ -215,6 +218,59 @@ async fn nobody_is_invited_by_anything_but_their_user_id() {
     invite(json!({})).await.refused(400, "M_BAD_JSON");
     invite(json!({"user_id": "bob"})).await.refused(400, "M_BAD_JSON");
     invite(json!({"user_id": "@bob:b.example"})).await.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn an_invitation_to_a_third_party_identifier_is_its_owners() {
+    let server = Server::start().await;
+    let (alice, bob, carol) = (server.user("alice").await, server.user("bob").await, server.user("carol").await);
+    let identity = SigningKey::generate(owned_server_name!("id.example"), "0", Secret::new([9; 32])).unwrap();
+    let signed = |user: &User| {
+        let object = json!({"mxid": user.id, "token": "token"}).as_object().unwrap().clone();
+        let mut object: CanonicalJsonObject = serde_json::from_value(Value::Object(object)).unwrap();
+        identity.sign_json(&mut object).unwrap();
+        let mut signed = serde_json::to_value(object).unwrap();
+        signed["sender"] = json!(alice.id);
+        signed
+    };
+    for version in ["1", "11", "12"] {
+        let room = server.room(&alice, json!({"room_version": version})).await;
+        let path = format!("/rooms/{room}/join");
+        let body = |user: &User| json!({"third_party_signed": signed(user)});
+        server.post(&bob, &path, body(&bob)).await.refused(403, "M_FORBIDDEN");
+        let key = identity.public_key();
+        let content = json!({
+            "display_name": "b…", "key_validity_url": "https://id.example/valid", "public_key": key,
+            "public_keys": [{"public_key": key, "key_validity_url": "https://id.example/valid"}],
+        });
+        server.set_state(&alice, &room, "m.room.third_party_invite", "token", content).await.ok();
+        // Somebody else cannot use it, nor can the signature be another's.
+        server.post(&carol, &path, body(&bob)).await.refused(403, "M_FORBIDDEN");
+        let mut forged = body(&carol);
+        forged["third_party_signed"]["signatures"] = body(&bob)["third_party_signed"]["signatures"].clone();
+        server.post(&carol, &path, forged).await.refused(403, "M_FORBIDDEN");
+        server.post(&bob, &path, body(&bob)).await.ok();
+        assert_eq!(server.membership(&alice, &room, &bob).await, "join", "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_shows_where_its_user_is() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let name = |name: &str| {
+        server.put(&bob, &*format!("/profile/{}/displayname", bob.id).leak(), json!({"displayname": name}))
+    };
+    name("Bob").await.ok();
+    let room = server.room(&alice, json!({"invite": [bob.id]})).await;
+    let shown =
+        || async { server.state(&alice, &room, "m.room.member", bob.id.as_str()).await.ok()["displayname"].clone() };
+    assert_eq!(shown().await, "Bob");
+    server.join(&bob, &room).await.ok();
+    assert_eq!(shown().await, "Bob");
+    name("Robert").await.ok();
+    assert_eq!(shown().await, "Robert");
+    assert_eq!(server.membership(&alice, &room, &bob).await, "join");
 }
 
 #[tokio::test]

@@ -122,6 +122,7 @@ async fn members_can_be_asked_for_as_they_were() {
     assert_eq!(members(&get(&carol).await).len(), 2);
     let joined_only = json!({"history_visibility": "joined"});
     server.set_state(&alice, &room, "m.room.history_visibility", "", joined_only).await.ok();
+    server.say(&alice, &room, "hidden").await;
     let hidden = server.get(&alice, &format!("/rooms/{room}/messages?dir=b&limit=1")).await.ok()["start"].clone();
     let dan = server.user("dan").await;
     server.join(&dan, &room).await.ok();

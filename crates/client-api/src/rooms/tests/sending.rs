@@ -110,6 +110,19 @@ async fn setting_what_is_set_makes_no_event() {
 }
 
 #[tokio::test]
+async fn a_room_is_created_once() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    for version in ["1", "11", "12"] {
+        let room = server.room(&alice, json!({"room_version": version})).await;
+        server.set_state(&alice, &room, "m.room.create", "", json!({})).await.refused(403, "M_FORBIDDEN");
+        server.set_state(&alice, &room, "m.room.create", "x", json!({})).await.refused(403, "M_FORBIDDEN");
+        let path = format!("/rooms/{room}/send/m.room.create/1");
+        server.put(&alice, &path, json!({})).await.refused(403, "M_FORBIDDEN");
+    }
+}
+
+#[tokio::test]
 async fn a_state_key_that_is_a_user_is_that_users() {
     let (server, alice, bob, room) = room_of_two().await;
     let levels = json!({"state_default": 0});
@@ -136,7 +149,9 @@ async fn canonical_aliases_must_be_the_rooms() {
     let (server, alice, _, room) = room_of_two().await;
     let other = server.room(&alice, json!({"room_alias_name": "other"})).await;
     assert_ne!(room, other);
-    let put_alias = |name: &str| server.put(&alice, &*format!("/directory/room/%23{name}:example.org").leak(), json!({"room_id": room}));
+    let put_alias = |name: &str| {
+        server.put(&alice, &*format!("/directory/room/%23{name}:example.org").leak(), json!({"room_id": room}))
+    };
     put_alias("one").await.ok();
     put_alias("two").await.ok();
     let set = |content| server.set_state(&alice, &room, "m.room.canonical_alias", "", content);
@@ -187,7 +202,8 @@ async fn a_redaction_can_be_sent_like_any_event_in_every_version() {
         server.put(&bob, &path, json!({"redacts": said})).await.refused(403, "M_FORBIDDEN");
         server.put(&alice, &path, json!({})).await.refused(400, "M_BAD_JSON");
         let sent = server.put(&alice, &path, json!({"redacts": said, "reason": "R"})).await.ok();
-        let event = |id: &Value| server.get(&alice, &*format!("/rooms/{room}/event/{}", enc(id.as_str().unwrap())).leak());
+        let event =
+            |id: &Value| server.get(&alice, &*format!("/rooms/{room}/event/{}", enc(id.as_str().unwrap())).leak());
         let redaction = event(&sent["event_id"]).await.ok();
         assert_eq!(redaction["redacts"], said.as_str(), "version {version}");
         assert_eq!(redaction["content"], json!({"redacts": said, "reason": "R"}));

@@ -59,8 +59,8 @@ impl Inner {
         if after >= view.stamp() {
             return Ok(Changed::Here { rooms, account_data });
         }
-        let entries = view.log(after, view.stamp(), LOG_READ_MAX)?;
-        if entries.len() >= LOG_READ_MAX {
+        let entries = view.log(after, view.stamp(), self.log_read_max)?;
+        if entries.len() >= self.log_read_max {
             return Ok(Changed::Anywhere);
         }
         let mut joined = HashMap::new();

@@ -15,6 +15,8 @@ mod error;
 mod follow;
 mod json;
 mod receipts;
+#[cfg(test)]
+mod tests;
 mod typing;
 mod wait;
 
@@ -24,6 +26,7 @@ pub use sync_core::{PageToken, SyncToken, TokenError};
 
 use active::ActiveUsers;
 use base::{Clock, Stamp};
+use changed::LOG_READ_MAX;
 use quick_cache::sync::Cache;
 use records::Records;
 use rooms::Rooms;
@@ -99,6 +102,8 @@ pub(crate) struct Inner {
     pub initial: Semaphore,
     pub waiting: AtomicUsize,
     pub ending: watch::Sender<bool>,
+    /// How much of the log is read to find what happened. Beyond, all rooms of the user are looked at.
+    pub log_read_max: usize,
 }
 
 impl Syncs {
@@ -106,6 +111,16 @@ impl Syncs {
     /// of this handle or with [`Syncs::shutdown`]; so it must be called within a runtime.
     #[must_use]
     pub fn new(records: Records, rooms: Rooms, clock: Arc<dyn Clock>, config: Config) -> Self {
+        Self::with_log_read_max(records, rooms, clock, config, LOG_READ_MAX)
+    }
+
+    pub(crate) fn with_log_read_max(
+        records: Records,
+        rooms: Rooms,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        log_read_max: usize,
+    ) -> Self {
         let newest = records.newest();
         let (ending, ended) = watch::channel(false);
         let inner = Arc::new(Inner {
@@ -120,6 +135,7 @@ impl Syncs {
             clock,
             config,
             ending,
+            log_read_max,
         });
         tokio::spawn(follow::follow(Arc::downgrade(&inner), newest, ended));
         Self(inner)

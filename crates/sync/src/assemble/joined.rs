@@ -34,6 +34,7 @@ impl Context<'_> {
             }
             since => self.window(reader, since, self.end(), Sight::Visible)?,
         };
+        let window = self.without_contradictions(reader, window, self.end())?;
         let has_news = is_all || window.limited || window.skipped || !window.events.is_empty();
         let summary =
             (is_all || (has_news && Self::members_changed(&window))).then(|| self.summary(reader)).transpose()?;
@@ -44,7 +45,9 @@ impl Context<'_> {
         } else {
             Vec::new()
         };
-        let ephemeral = self.ephemeral(reader, since, since.is_none() || candidate.news.receipts)?;
+        // Nobody notes for a user what others read while the user was away.
+        let look_for_receipts = candidate.news.receipts || since.is_none_or(|since| candidate.at > since);
+        let ephemeral = self.ephemeral(reader, since, look_for_receipts)?;
         let account_data = self.room_account_data(account_data, reader.room_id(), since.is_none())?;
         let is_empty = window.events.is_empty()
             && !window.limited

@@ -39,6 +39,7 @@ impl Context<'_> {
             Some(departure) => {
                 let sight = Sight::VisibleAnd(last.num);
                 let window = self.window(reader, since, candidate.at.into(), sight)?;
+                let window = self.without_contradictions(reader, window, departure)?;
                 let known = since.filter(|_| !self.request.full_state);
                 let state = self.state(reader, &window, &Scope { known, end: departure, heroes: &[] })?;
                 (window, state)

@@ -81,6 +81,37 @@ impl Context<'_> {
         Ok(events)
     }
 
+    /// The window without the events that would mislead the client about the state: those that set something
+    /// which an event after them, that the client does not see, has set again. The client applies what is told
+    /// as state first and the timeline on top, so what it does not see must come before what it sees. What is
+    /// cut off is left to pagination.
+    pub(super) fn without_contradictions(
+        &self,
+        reader: &RoomReader,
+        mut window: Window<Seen>,
+        end: Order,
+    ) -> Result<Window<Seen>, SyncError> {
+        if !window.skipped || self.request.use_state_after || window.start >= end {
+            return Ok(window);
+        }
+        let (before, after) = (self.state_before(reader, window.start)?, self.state_before(reader, end)?);
+        let mut cut = None;
+        for last in reader.state_diff(before, after)? {
+            let place = (last.pdu.kind(), last.pdu.state_key());
+            let is_shown = window.events.iter().any(|seen| seen.event.num == last.num);
+            let mut shown = window.events.iter().map(|seen| &seen.event);
+            if !is_shown && shown.any(|event| (event.pdu.kind(), event.pdu.state_key()) == place) {
+                cut = cut.max(Some(last.order));
+            }
+        }
+        if let Some(order) = cut {
+            window.events.retain(|seen| seen.event.order > order);
+            window.start = order.max(window.start);
+            window.limited = true;
+        }
+        Ok(window)
+    }
+
     /// The state after the last event up to an order.
     fn state_before(&self, reader: &RoomReader, order: Order) -> Result<StateRoot, SyncError> {
         if order >= self.end() { Ok(reader.state()) } else { Ok(reader.state_at(order)?) }

@@ -1,0 +1,164 @@
+//! Waiting, and being woken.
+
+use super::*;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A sync that waits; it waits indeed when this returns.
+async fn wait(world: &World, user: &UserId, since: &Value) -> JoinHandle<Value> {
+    let request = SyncRequest { timeout: LONG, ..request(user, Some(token(since))) };
+    let (syncs, before) = (world.syncs.clone(), world.syncs.waiting());
+    let task = tokio::spawn(async move { serde_json::from_str(&syncs.sync(request).await.unwrap()).unwrap() });
+    while world.syncs.waiting() == before {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_in_whose_time_nothing_happens_answers_in_the_end() {
+    let world = World::new().await;
+    let room = world.room().await;
+    let before = world.sync(&bob(), None).await;
+    let (started, waiting) = (Instant::now(), wait(&world, &bob(), &before).await);
+    // Not bob's room.
+    world.say(&room, &alice(), "1").await;
+    let response = waiting.await.unwrap();
+    assert_eq!(response.as_object().unwrap().keys().collect::<Vec<_>>(), ["device_one_time_keys_count", "next_batch"]);
+    assert_eq!(started.elapsed().as_secs(), LONG.as_secs());
+    assert_eq!(world.syncs.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_wakes_the_members_and_nobody_else() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let (b, c) = (world.sync(&bob(), None).await, world.sync(&carol(), None).await);
+    let started = Instant::now();
+    let (bob_waits, carol_waits) = (wait(&world, &bob(), &b).await, wait(&world, &carol(), &c).await);
+    world.say(&room, &alice(), "1").await;
+    assert_eq!(short(&joined(&bob_waits.await.unwrap(), &room)["timeline"]), ["1"]);
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(carol_waits.await.unwrap().get("rooms").is_none());
+    assert!(started.elapsed() >= LONG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invitations_receipts_typing_and_account_data_wake_too() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let other = world.room().await;
+    let event = world.say(&room, &alice(), "1").await;
+    let started = Instant::now();
+    let mut b = world.sync(&bob(), None).await;
+
+    let waiting = wait(&world, &bob(), &b).await;
+    world.change(&other, &alice(), MembershipChange::Invite { user: bob() }).await;
+    b = waiting.await.unwrap();
+    assert!(b["rooms"]["invite"][other.as_str()].is_object());
+
+    let waiting = wait(&world, &bob(), &b).await;
+    let marks = crate::Marks { read: Some(event), ..crate::Marks::default() };
+    world.syncs.mark(&alice(), &room, &marks).await.unwrap();
+    b = waiting.await.unwrap();
+    assert_eq!(joined(&b, &room)["ephemeral"]["events"][0]["type"], "m.receipt");
+
+    let waiting = wait(&world, &bob(), &b).await;
+    world.syncs.typing(&alice(), &room, Some(None)).unwrap();
+    b = waiting.await.unwrap();
+    assert_eq!(joined(&b, &room)["ephemeral"]["events"][0]["content"]["user_ids"], json!([alice()]));
+
+    let waiting = wait(&world, &bob(), &b).await;
+    world.store(&bob(), None, "m.direct", &json!({})).await;
+    b = waiting.await.unwrap();
+    assert_eq!(b["account_data"]["events"][0]["type"], "m.direct");
+    assert!(started.elapsed() < Duration::from_secs(1));
+
+    let waiting = wait(&world, &bob(), &b).await;
+    world.clock.advance(Duration::from_secs(31));
+    b = waiting.await.unwrap();
+    assert_eq!(joined(&b, &room)["ephemeral"]["events"][0]["content"]["user_ids"], json!([]));
+    assert!(started.elapsed() < LONG, "it is noticed that alice's time to type is up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_has_just_joined_is_woken_by_the_room_and_one_who_left_is_not() {
+    let world = World::new().await;
+    let room = world.room().await;
+    let mut b = world.sync(&bob(), None).await;
+    let waiting = wait(&world, &bob(), &b).await;
+    world.change(&room, &bob(), MembershipChange::Join).await;
+    b = waiting.await.unwrap();
+    assert!(joined(&b, &room).is_object());
+    let waiting = wait(&world, &bob(), &b).await;
+    world.say(&room, &alice(), "1").await;
+    b = waiting.await.unwrap();
+    assert_eq!(short(&joined(&b, &room)["timeline"]), ["1"]);
+    world.change(&room, &bob(), MembershipChange::Leave).await;
+    b = world.sync(&bob(), Some(&b)).await;
+    let (started, waiting) = (Instant::now(), wait(&world, &bob(), &b).await);
+    world.say(&room, &alice(), "2").await;
+    assert!(waiting.await.unwrap().get("rooms").is_none());
+    assert!(started.elapsed() >= LONG);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_filter_leaves_out_does_not_end_the_wait() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let before = world.sync(&bob(), None).await;
+    let filter = json!({"room": {"timeline": {"not_types": ["m.room.message"]}}});
+    let request = SyncRequest { timeout: LONG, ..filtered(&bob(), Some(token(&before)), &filter) };
+    let syncs = world.syncs.clone();
+    let task = tokio::spawn(async move { syncs.sync(request).await.unwrap() });
+    while world.syncs.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let started = Instant::now();
+    world.say(&room, &alice(), "1").await;
+    let response: Value = serde_json::from_str(&task.await.unwrap()).unwrap();
+    assert!(response.get("rooms").is_none() && started.elapsed() >= LONG);
+    let next: crate::SyncToken = token(&response).parse().unwrap();
+    assert_eq!(next.stamp, world.records.view().stamp(), "what was looked at need not be looked at again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_answers_all_who_wait() {
+    let world = World::new().await;
+    let _room = world.room_with_bob().await;
+    let before = world.sync(&bob(), None).await;
+    let started = Instant::now();
+    let (first, second) = (wait(&world, &bob(), &before).await, wait(&world, &bob(), &before).await);
+    assert_eq!(world.syncs.waiting(), 2);
+    world.syncs.shutdown();
+    assert_eq!(first.await.unwrap()["next_batch"], before["next_batch"]);
+    second.await.unwrap();
+    let late = SyncRequest { timeout: LONG, ..request(&bob(), Some(token(&before))) };
+    world.ask(late).await;
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_does_not_sync_any_more_is_dropped() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let before = world.sync(&bob(), None).await;
+    assert_eq!(world.syncs.active_users(), 1);
+    world.clock.advance(crate::active::ACTIVE_FOR);
+    world.sync(&alice(), None).await;
+    world.say(&room, &alice(), "1").await;
+    world.syncs.0.catch_up().unwrap();
+    world.syncs.0.active.sweep(base::Clock::now(&*world.clock));
+    assert_eq!(world.syncs.active_users(), 1, "alice alone");
+    // When they are back, they have missed nothing.
+    assert_eq!(short(&joined(&world.sync(&bob(), Some(&before)).await, &room)["timeline"]), ["1"]);
+}
+
+#[tokio::test]
+async fn the_memory_of_a_wait_is_small() {
+    let world = World::new().await;
+    let future = world.syncs.sync(request(&bob(), None));
+    assert!(std::mem::size_of_val(&future) <= 1024, "{}", std::mem::size_of_val(&future));
+}

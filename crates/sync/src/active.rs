@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 /// How many users are followed at once; those beyond are refused until others have gone.
 pub const ACTIVE_USERS_MAX: usize = 200_000;
 /// How long a user is followed after their last sync.
-pub const ACTIVE_FOR: Duration = Duration::from_secs(300);
+pub const ACTIVE_FOR: Duration = Duration::from_mins(5);
 /// How often those who have gone are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// All active users.
 pub struct ActiveUsers(Mutex<Maps>);

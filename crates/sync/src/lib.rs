@@ -42,7 +42,7 @@ base::config! {
     /// Sync: how long clients may wait, and how much is done at once.
     pub struct Config {
         /// The longest time that a sync waits for something to happen. Clients mostly ask for 30 seconds.
-        pub timeout_max: Duration = Duration::from_secs(300),
+        pub timeout_max: Duration = Duration::from_mins(5),
         /// How many initial syncs are put together at the same time. More wait for their turn.
         pub initial_syncs_max: usize = 8,
         /// Of how many lazy-loading devices it is remembered which members they were sent, 4 KiB each at most.

@@ -52,7 +52,7 @@ impl Syncs {
             let receipts = [(&marks.read, ReceiptKind::Public), (&marks.read_private, ReceiptKind::Private)];
             for (event_id, kind) in receipts {
                 let Some(event_id) = event_id else { continue };
-                let event = self.0.event(&reader, user, event_id)?;
+                let event = read_event(&reader, user, event_id)?;
                 check_thread(&reader, &event, marks.thread.as_deref())?;
                 let key = ReceiptKey { user: user.to_owned(), kind, thread: marks.thread.clone() };
                 let before = view.receipt(reader.num(), &key)?;
@@ -67,7 +67,7 @@ impl Syncs {
                 changes.log(nth, &LogEntry::Receipt { room: reader.num(), user: user.to_owned(), private });
             }
             if let Some(event_id) = &marks.fully_read {
-                self.0.event(&reader, user, event_id)?;
+                read_event(&reader, user, event_id)?;
                 let content = serde_json::json!({"event_id": event_id}).to_string();
                 if view.account_data(user, Some(room_id), "m.fully_read")?.as_deref() != Some(&content) {
                     changes.put_account_data(user, Some(room_id), "m.fully_read", &content)?;
@@ -110,14 +110,6 @@ impl Inner {
         }
     }
 
-    /// An event that the user can have read.
-    fn event(&self, reader: &RoomReader, user: &UserId, event_id: &EventId) -> Result<Arc<StoredEvent>, SyncError> {
-        const UNKNOWN: SyncError = SyncError::InvalidParam("the event is not one of this room");
-        let event = reader.event_by_id(event_id)?.ok_or(UNKNOWN)?;
-        let visible = reader.visible(user, std::slice::from_ref(&event))?;
-        if visible.iter().all(Option::is_some) { Ok(event) } else { Err(UNKNOWN) }
-    }
-
     /// Notes who types, and whom to tell.
     pub fn set_typing(&self, room: RoomNum, user: &UserId, time: Option<Duration>, to_wake: &mut ToWake) {
         let now = self.clock.now();
@@ -126,6 +118,14 @@ impl Inner {
             self.active.note_typing(room, count, to_wake);
         }
     }
+}
+
+/// An event that the user can have read.
+fn read_event(reader: &RoomReader, user: &UserId, event_id: &EventId) -> Result<Arc<StoredEvent>, SyncError> {
+    const UNKNOWN: SyncError = SyncError::InvalidParam("the event is not one of this room");
+    let event = reader.event_by_id(event_id)?.ok_or(UNKNOWN)?;
+    let visible = reader.visible(user, std::slice::from_ref(&event))?;
+    if visible.iter().all(Option::is_some) { Ok(event) } else { Err(UNKNOWN) }
 }
 
 /// Whether a receipt for an event can be one of a thread.

@@ -9,13 +9,13 @@ use std::time::Duration;
 /// How long somebody is typing who does not say for how long.
 pub const TYPING_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest time that somebody is typing without saying so again.
-pub const TYPING_MAX: Duration = Duration::from_secs(120);
+pub const TYPING_MAX: Duration = Duration::from_mins(2);
 /// How many users are shown typing in one room. Nobody reads a longer list.
 const TYPING_USERS_MAX: usize = 50;
 /// In how many rooms it is remembered that somebody was typing.
 const TYPING_ROOMS_MAX: usize = 10_000;
 /// How long a room is remembered in which nobody types any more, so that those who come back are told.
-const TYPING_REMEMBERED: Duration = Duration::from_secs(600);
+const TYPING_REMEMBERED: Duration = Duration::from_mins(10);
 
 /// The typing users of all rooms, and a count of their changes.
 pub struct Typing(Mutex<State>);

@@ -89,7 +89,7 @@ impl Inner {
         if typing.is_empty() && matches!(&changed, Changed::Here { rooms, account_data: false } if rooms.is_empty()) {
             return Ok(Answer { token, body: None });
         }
-        let filter = self.filter(&view, &request.user_id, request.filter.as_ref())?;
+        let filter = filter_of(&view, &request.user_id, request.filter.as_ref())?;
         let context = Context {
             inner: self,
             request,
@@ -114,15 +114,6 @@ impl Inner {
         let key = (request.user_id.clone(), request.device_id.clone());
         let Ok(sent) = self.sent.get_or_insert_with(&key, || Ok::<_, std::convert::Infallible>(Arc::default()));
         sent
-    }
-
-    fn filter(&self, view: &View, user: &UserId, choice: Option<&FilterChoice>) -> Result<SyncFilter, SyncError> {
-        let parse = |json: &str| SyncFilter::parse(json).map_err(|error| SyncError::BadFilter(error.to_string()));
-        match choice {
-            None => Ok(SyncFilter::none()),
-            Some(FilterChoice::Inline(json)) => parse(json),
-            Some(FilterChoice::Stored(id)) => parse(&view.filter(user, id)?.ok_or(SyncError::NoSuchFilter)?),
-        }
     }
 }
 
@@ -254,4 +245,14 @@ impl Context<'_> {
 fn outside(name: &str, record: &MembershipRecord) -> String {
     let state = record.stripped_state.as_deref().unwrap_or("[]");
     format!("{{\"{name}\":{{\"events\":{state}}}}}")
+}
+
+/// The filter that a request means.
+fn filter_of(view: &View, user: &UserId, choice: Option<&FilterChoice>) -> Result<SyncFilter, SyncError> {
+    let parse = |json: &str| SyncFilter::parse(json).map_err(|error| SyncError::BadFilter(error.to_string()));
+    match choice {
+        None => Ok(SyncFilter::none()),
+        Some(FilterChoice::Inline(json)) => parse(json),
+        Some(FilterChoice::Stored(id)) => parse(&view.filter(user, id)?.ok_or(SyncError::NoSuchFilter)?),
+    }
 }

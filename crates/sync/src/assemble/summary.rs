@@ -50,25 +50,14 @@ impl Context<'_> {
                 return Ok(Summary { heroes: Vec::new() });
             }
         }
-        let mut present = self.members(reader, Membership::Join)?;
-        present.extend(self.members(reader, Membership::Invite)?);
+        let mut present = members(reader, Membership::Join)?;
+        present.extend(members(reader, Membership::Invite)?);
         let mut absent = Vec::new();
         if present.iter().all(|candidate| candidate.user == self.user()) {
-            absent.extend(self.members(reader, Membership::Leave)?);
-            absent.extend(self.members(reader, Membership::Ban)?);
+            absent.extend(members(reader, Membership::Leave)?);
+            absent.extend(members(reader, Membership::Ban)?);
         }
         Ok(Summary { heroes: heroes(self.user(), present, || absent) })
-    }
-
-    fn members(&self, reader: &RoomReader, membership: Membership) -> Result<Vec<Candidate>, SyncError> {
-        let members = reader.view().room_members(reader.num(), membership, None, CANDIDATES_MAX)?;
-        let mut candidates = Vec::with_capacity(members.len());
-        let are_all = members.len() < CANDIDATES_MAX;
-        for (user, num) in members {
-            let event = if are_all { reader.event(num)? } else { None };
-            candidates.push(Candidate { user, order: event.map_or(Order(0), |event| event.order) });
-        }
-        Ok(candidates)
     }
 
     /// Appends the `summary` of a room.
@@ -90,4 +79,16 @@ impl Context<'_> {
         push_number(out, reader.head().invited);
         out.push('}');
     }
+}
+
+/// The members with one membership.
+fn members(reader: &RoomReader, membership: Membership) -> Result<Vec<Candidate>, SyncError> {
+    let members = reader.view().room_members(reader.num(), membership, None, CANDIDATES_MAX)?;
+    let mut candidates = Vec::with_capacity(members.len());
+    let are_all = members.len() < CANDIDATES_MAX;
+    for (user, num) in members {
+        let event = if are_all { reader.event(num)? } else { None };
+        candidates.push(Candidate { user, order: event.map_or(Order(0), |event| event.order) });
+    }
+    Ok(candidates)
 }

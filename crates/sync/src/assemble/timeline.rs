@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::SyncError;
-use crate::json::{push_name, separate};
+use crate::json::{push_name, push_text, separate};
 use base::{EventNum, Order, Stamp};
 use rooms::{RoomReader, StoredEvent};
 use ruma::events::room::member::MembershipState;
@@ -104,7 +104,9 @@ impl Context<'_> {
         }
         out.push_str("],\"limited\":");
         out.push_str(if window.limited { "true" } else { "false" });
-        out.push_str(&format!(",\"prev_batch\":\"{}\"}}", PageToken(window.start)));
+        push_name(out, "prev_batch");
+        push_text(out, &PageToken(window.start).to_string());
+        out.push('}');
         Ok(())
     }
 }

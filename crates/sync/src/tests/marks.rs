@@ -145,7 +145,7 @@ async fn who_types_is_told_until_they_stop_or_leave() {
     a = world.sync(&alice(), Some(&a)).await;
     assert_eq!(typing(&a), Some(json!([])));
 
-    world.syncs.typing(&bob(), &room, Some(Some(Duration::from_secs(3600)))).unwrap();
+    world.syncs.typing(&bob(), &room, Some(Some(Duration::from_hours(1)))).unwrap();
     a = world.sync(&alice(), Some(&a)).await;
     world.change(&room, &bob(), MembershipChange::Leave).await;
     world.syncs.0.catch_up().unwrap();

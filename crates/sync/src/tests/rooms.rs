@@ -73,7 +73,7 @@ async fn full_state_tells_all_of_it_and_the_timeline_since() {
     let room = world.room_with_bob().await;
     let before = world.sync(&bob(), None).await;
     world.say(&room, &alice(), "1").await;
-    let timeout = Duration::from_secs(3600);
+    let timeout = Duration::from_hours(1);
     let request = SyncRequest { full_state: true, timeout, ..request(&bob(), Some(token(&before))) };
     let response = world.ask(request).await;
     let told = joined(&response, &room);

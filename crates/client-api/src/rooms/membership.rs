@@ -24,9 +24,8 @@ pub(super) async fn invite(
     Wire(request): Wire<invite_user::v3::Request>,
 ) -> Result<Reply<invite_user::v3::Response>, ApiError> {
     state.limit(Class::Invite, &session)?;
-    let invited = match request.recipient {
-        InvitationRecipient::UserId(invited) => invited,
-        _ => return Err(ApiError::threepid_denied("invitations by third-party identifiers are not supported")),
+    let InvitationRecipient::UserId(invited) = request.recipient else {
+        return Err(ApiError::threepid_denied("invitations by third-party identifiers are not supported"));
     };
     refuse_remote(&state, &invited.user_id)?;
     let change = MembershipChange::Invite { user: invited.user_id };

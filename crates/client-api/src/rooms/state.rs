@@ -11,6 +11,7 @@ use crate::session::Session;
 use crate::wire::{Args, Body, Reply};
 use crate::{ApiError, State};
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Within};
 use base::limits::ID_BYTES_MAX;
 use records::Membership;
@@ -55,9 +56,9 @@ pub(super) async fn get(
     Within(state): Within<Arc<State>>,
     session: Session,
     Args((room_id, kind, state_key)): Args<(OwnedRoomId, String, String)>,
-    Query(form): Query<Form>,
+    form: Result<Query<Form>, QueryRejection>,
 ) -> Result<Json<Box<RawValue>>, ApiError> {
-    look_up(&state, &session, &room_id, &kind, &state_key, &form)
+    look_up(&state, &session, &room_id, &kind, &state_key, form)
 }
 
 /// `GET …/state/{eventType}` and `GET …/state/{eventType}/`
@@ -65,9 +66,9 @@ pub(super) async fn get_without_key(
     Within(state): Within<Arc<State>>,
     session: Session,
     Args((room_id, kind)): Args<(OwnedRoomId, String)>,
-    Query(form): Query<Form>,
+    form: Result<Query<Form>, QueryRejection>,
 ) -> Result<Json<Box<RawValue>>, ApiError> {
-    look_up(&state, &session, &room_id, &kind, "", &form)
+    look_up(&state, &session, &room_id, &kind, "", form)
 }
 
 /// `GET …/state`: all of it, as it is or as it was when the user left.
@@ -87,8 +88,9 @@ fn look_up(
     room_id: &RoomId,
     kind: &str,
     state_key: &str,
-    form: &Form,
+    form: Result<Query<Form>, QueryRejection>,
 ) -> Result<Json<Box<RawValue>>, ApiError> {
+    let Query(form) = form.map_err(|error| ApiError::invalid_param(error.body_text()))?;
     let access = Access::of(state, session, room_id)?;
     let event = access.reader.state_event(access.room_state(), kind, state_key)?;
     let event = event.ok_or_else(|| ApiError::not_found("the room has no such state"))?;

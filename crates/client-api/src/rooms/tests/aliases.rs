@@ -38,9 +38,8 @@ async fn members_name_their_room_and_everybody_can_ask_for_it() {
 #[tokio::test]
 async fn an_alias_is_this_servers_and_of_a_room_that_exists() {
     let (server, alice, _, room) = room_of_two().await;
-    let put = |alias: &str, room: &str| {
-        server.put(&alice, &*format!("/directory/room/{alias}").leak(), json!({"room_id": room}))
-    };
+    let put =
+        |alias: &str, room: &str| server.put(&alice, format!("/directory/room/{alias}"), json!({"room_id": room}));
     put("name", &room).await.refused(400, "M_INVALID_PARAM");
     put("%23name:b.example", &room).await.refused(400, "M_INVALID_PARAM");
     put("%23a%20b:example.org", &room).await.refused(400, "M_INVALID_PARAM");

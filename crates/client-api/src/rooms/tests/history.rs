@@ -73,7 +73,7 @@ async fn a_filter_chooses_without_losing_or_repeating() {
 #[tokio::test]
 async fn a_page_has_an_end_a_start_and_a_limit() {
     let (server, alice, _, room) = long_room().await;
-    let get = |query: &str| server.get(&alice, &*format!("/rooms/{room}/messages?{query}").leak());
+    let get = |query: &str| server.get(&alice, format!("/rooms/{room}/messages?{query}"));
     let newest = get("dir=b").await.ok();
     assert_eq!(newest["chunk"].as_array().unwrap().len(), 10, "the default");
     assert_eq!(newest["chunk"][0]["content"]["body"], "519");
@@ -124,7 +124,7 @@ async fn a_lazy_page_brings_the_members_who_speak_on_it() {
     server.join(&bob, &room).await.ok();
     server.say(&alice, &room, "a").await;
     server.say(&bob, &room, "b").await;
-    let get = |query: &str| server.get(&alice, &*format!("/rooms/{room}/messages?dir=b&{query}").leak());
+    let get = |query: &str| server.get(&alice, format!("/rooms/{room}/messages?dir=b&{query}"));
     let lazy = enc(r#"{"lazy_load_members":true}"#);
     let speakers = |page: &Value| -> Vec<String> {
         let state = page["state"].as_array().unwrap();

@@ -19,7 +19,7 @@ async fn with_bob() -> (Server, User, User, String) {
 #[tokio::test]
 async fn joining_twice_makes_one_event() {
     let (server, alice, bob, room) = with_bob().await;
-    let member = || server.get(&alice, &*format!("/rooms/{room}/state/m.room.member/{}?format=event", bob.id).leak());
+    let member = || server.get(&alice, format!("/rooms/{room}/state/m.room.member/{}?format=event", bob.id));
     let before = member().await.ok();
     assert_eq!(server.join(&bob, &room).await.ok(), json!({"room_id": room}));
     assert_eq!(member().await.ok()["event_id"], before["event_id"]);
@@ -172,7 +172,7 @@ async fn members_of_one_room_can_be_let_into_another() {
 #[tokio::test]
 async fn only_a_room_that_was_left_can_be_forgotten() {
     let (server, _, bob, room) = with_bob().await;
-    let forget = || server.post(&bob, &*format!("/rooms/{room}/forget").leak(), json!({}));
+    let forget = || server.post(&bob, format!("/rooms/{room}/forget"), json!({}));
     forget().await.refused(400, "M_UNKNOWN");
     server.leave(&bob, &room).await.ok();
     server.get(&bob, &format!("/rooms/{room}/state")).await.ok();
@@ -212,7 +212,7 @@ async fn membership_can_be_set_as_state() {
 #[tokio::test]
 async fn nobody_is_invited_by_anything_but_their_user_id() {
     let (server, alice, _, room) = with_bob().await;
-    let invite = |body| server.post(&alice, &*format!("/rooms/{room}/invite").leak(), body);
+    let invite = |body| server.post(&alice, format!("/rooms/{room}/invite"), body);
     let third_party = json!({"id_server": "i", "id_access_token": "t", "medium": "email", "address": "a@b"});
     invite(third_party).await.refused(403, "M_THREEPID_DENIED");
     invite(json!({})).await.refused(400, "M_BAD_JSON");
@@ -258,9 +258,7 @@ async fn an_invitation_to_a_third_party_identifier_is_its_owners() {
 async fn a_profile_shows_where_its_user_is() {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let name = |name: &str| {
-        server.put(&bob, &*format!("/profile/{}/displayname", bob.id).leak(), json!({"displayname": name}))
-    };
+    let name = |name: &str| server.put(&bob, format!("/profile/{}/displayname", bob.id), json!({"displayname": name}));
     name("Bob").await.ok();
     let room = server.room(&alice, json!({"invite": [bob.id]})).await;
     let shown =

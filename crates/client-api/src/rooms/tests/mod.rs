@@ -38,21 +38,21 @@ impl Server {
         self.0.log_in(id.localpart()).await
     }
 
-    pub async fn request(&self, user: Option<&User>, method: Method, path: &str, body: String) -> Answer {
+    pub async fn request(&self, user: Option<&User>, method: Method, path: impl AsRef<str>, body: String) -> Answer {
         self.0.clock.advance(Duration::from_millis(1));
-        let path = format!("/_matrix/client/v3{path}");
+        let path = format!("/_matrix/client/v3{}", path.as_ref());
         self.0.send(method, &path, user.map(|user| user.token.as_str()), body).await
     }
 
-    pub async fn get(&self, user: &User, path: &str) -> Answer {
+    pub async fn get(&self, user: &User, path: impl AsRef<str>) -> Answer {
         self.request(Some(user), Method::GET, path, String::new()).await
     }
 
-    pub async fn post(&self, user: &User, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, user: &User, path: impl AsRef<str>, body: Value) -> Answer {
         self.request(Some(user), Method::POST, path, body.to_string()).await
     }
 
-    pub async fn put(&self, user: &User, path: &str, body: Value) -> Answer {
+    pub async fn put(&self, user: &User, path: impl AsRef<str>, body: Value) -> Answer {
         self.request(Some(user), Method::PUT, path, body.to_string()).await
     }
 

@@ -42,7 +42,7 @@ async fn the_context_of_an_event_is_what_was_around_it() {
     for n in 0..21 {
         said.push(server.say(&alice, &room, &n.to_string()).await);
     }
-    let context = |query: &str| server.get(&bob, &*format!("/rooms/{room}/context/{}?{query}", enc(&said[10])).leak());
+    let context = |query: &str| server.get(&bob, format!("/rooms/{room}/context/{}?{query}", enc(&said[10])));
     let answer = context("limit=6").await.ok();
     assert_eq!(bodies(&answer["events_before"]), ["9", "8", "7"]);
     assert_eq!(bodies(&answer["events_after"]), ["11", "12", "13"]);
@@ -50,7 +50,7 @@ async fn the_context_of_an_event_is_what_was_around_it() {
     assert!(types(&answer["state"]).contains(&"m.room.create"));
 
     let page = |dir: &str, from: &Value| {
-        server.get(&bob, &*format!("/rooms/{room}/messages?limit=2&dir={dir}&from={}", from.as_str().unwrap()).leak())
+        server.get(&bob, format!("/rooms/{room}/messages?limit=2&dir={dir}&from={}", from.as_str().unwrap()))
     };
     assert_eq!(bodies(&page("b", &answer["start"]).await.ok()["chunk"]), ["6", "5"]);
     assert_eq!(bodies(&page("f", &answer["end"]).await.ok()["chunk"]), ["14", "15"]);
@@ -89,7 +89,7 @@ async fn members_can_be_chosen_by_membership() {
     let (carol, dan) = (server.user("carol").await, server.user("dan").await);
     server.invite(&alice, &room, &carol).await.ok();
     server.act(&alice, &room, "ban", &dan).await.ok();
-    let get = |query: &str| server.get(&bob, &*format!("/rooms/{room}/members{query}").leak());
+    let get = |query: &str| server.get(&bob, format!("/rooms/{room}/members{query}"));
     let all = [
         ("@alice:example.org", "join"),
         ("@bob:example.org", "join"),

@@ -84,7 +84,7 @@ async fn a_change_of_the_visibility_does_not_open_what_was_said_before() {
     let change = server.set_state(&alice, &room, "m.room.history_visibility", "", shared).await.ok();
     let open = server.say(&alice, &room, "open").await;
     server.join(&bob, &room).await.ok();
-    let get = |id: &str| server.get(&bob, &*format!("/rooms/{room}/event/{}", enc(id)).leak());
+    let get = |id: &str| server.get(&bob, format!("/rooms/{room}/event/{}", enc(id)));
     get(&secret).await.refused(404, "M_NOT_FOUND");
     get(change["event_id"].as_str().unwrap()).await.ok();
     get(&open).await.ok();

@@ -1,7 +1,7 @@
 //! The endpoints of accounts, through the real router.
 
 use crate::testing::{Answer, PASSWORD, Server, User};
-use accounts::{Config, RegistrationMode, Terms};
+use accounts::{Config, NewUser, RegistrationMode, Terms};
 use base::Secret;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -37,6 +37,14 @@ fn with(mut body: Value, auth: &Value) -> Value {
 }
 
 impl Server {
+    /// A user whom the operator has made, where nobody can register without more.
+    async fn user_by_operator(&self, name: &str) -> User {
+        let user_id = self.state.accounts.available(name).unwrap();
+        let password = Some(Secret::new(PASSWORD.to_owned()));
+        self.state.accounts.create_user(NewUser { user_id, password, accepted_terms: false }).await.unwrap();
+        self.log_in(name).await
+    }
+
     async fn is_logged_in(&self, user: &User) -> bool {
         self.get(WHOAMI, Some(&user.token)).await.status == StatusCode::OK
     }
@@ -192,13 +200,14 @@ async fn registration_tokens_can_be_tried_before_they_are_used() {
 }
 
 #[tokio::test]
-async fn an_authentication_is_good_for_its_request_only_and_not_for_long() {
+async fn an_authentication_is_good_for_its_endpoint_only_and_not_for_long() {
     let server = Server::with(|_, accounts| token_and_terms(accounts)).await;
     let body = json!({ "username": "alice", "password": PASSWORD });
     let session = server.post(REGISTER, None, &body).await.body["session"].clone();
     let auth = json!({ "type": "m.login.registration_token", "token": "other", "session": session });
-    let other = json!({ "username": "mallory", "password": PASSWORD });
-    server.post(REGISTER, None, &with(other, &auth)).await.refused(403, "M_FORBIDDEN");
+    let user = server.user_by_operator("bob").await;
+    let elsewhere = with(json!({ "new_password": "battery staple" }), &auth);
+    server.post(CHANGE_PASSWORD, Some(&user.token), &elsewhere).await.refused(403, "M_FORBIDDEN");
     server.clock.advance(Duration::from_mins(31));
     let late = server.post(REGISTER, None, &with(body.clone(), &auth)).await;
     late.refused(401, "M_UNKNOWN");
@@ -513,8 +522,9 @@ async fn many_devices_are_deleted_at_once() {
     let challenge = server.post(path, Some(&one.token), &body).await;
     assert_eq!(challenge.status, StatusCode::UNAUTHORIZED);
     let auth = password_of(&one, Some(&challenge.body["session"]));
-    let more = with(json!({ "devices": [one.device] }), &auth);
-    server.post(path, Some(&one.token), &more).await.refused(403, "M_FORBIDDEN");
+    let elsewhere = json!({ "auth": auth });
+    let other = format!("{DEVICES}/{}", one.device);
+    server.delete(&other, Some(&one.token), &elsewhere).await.refused(403, "M_FORBIDDEN");
     server.post(path, Some(&one.token), &with(body, &auth)).await.ok();
     assert!(server.is_logged_in(&one).await);
     assert!(!server.is_logged_in(&two).await);

@@ -1,0 +1,67 @@
+//! `GET /sync`
+
+use crate::session::Session;
+use crate::{ApiError, State};
+use ::sync::{FilterChoice, SyncRequest};
+use axum::extract;
+use axum::response::{IntoResponse, Response};
+use http::Uri;
+use http::header::CONTENT_TYPE;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The parameters, the filter as text: a filter that is read weighs more than all else that a waiting request
+/// keeps.
+#[derive(Deserialize)]
+struct Parameters {
+    filter: Option<String>,
+    since: Option<String>,
+    #[serde(default)]
+    full_state: bool,
+    #[serde(default)]
+    set_presence: Presence,
+    #[serde(default)]
+    timeout: u64,
+    #[serde(default)]
+    use_state_after: bool,
+}
+
+/// What the client wants to be seen as. Read so that a wrong value is refused; this server has no presence.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Presence {
+    #[default]
+    Online,
+    Unavailable,
+    Offline,
+}
+
+/// What happened since the client's token. Waits for it, if the client wants and there is nothing yet.
+pub(super) async fn sync_events(
+    extract::State(state): extract::State<Arc<State>>,
+    session: Session,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let request = request(&session, &uri)?;
+    // Neither is needed while the request waits.
+    drop((session, uri));
+    let body = state.syncs.sync(request).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn request(session: &Session, uri: &Uri) -> Result<SyncRequest, ApiError> {
+    let parameters = extract::Query::<Parameters>::try_from_uri(uri);
+    let extract::Query(parameters) = parameters.map_err(|error| ApiError::invalid_param(error.body_text()))?;
+    let (Presence::Online | Presence::Unavailable | Presence::Offline) = parameters.set_presence;
+    let since = parameters.since.as_deref().map(str::parse).transpose();
+    Ok(SyncRequest {
+        user_id: session.user_id.clone(),
+        device_id: session.device_id.clone(),
+        since: since.map_err(|error| ApiError::invalid_param(format!("since: {error}")))?,
+        filter: parameters.filter.as_deref().map(FilterChoice::of_parameter),
+        full_state: parameters.full_state,
+        use_state_after: parameters.use_state_after,
+        timeout: Duration::from_millis(parameters.timeout),
+    })
+}

@@ -4,7 +4,7 @@
 //! The socket speaks HTTP/1.1 with one request, `POST /ask`: an [`Ask`] as JSON, answered by an [`Answer`]
 //! or by a status that is not 200 and a text. It is for the same version of the same program only.
 
-use crate::agency::{Agency, Shared};
+use crate::agency::{self, Agency, Shared};
 use crate::body::{self, Body};
 use crate::config::Config;
 use anyhow::{Context, bail};
@@ -188,13 +188,16 @@ async fn answer(agency: Arc<Agency>, request: Request<Incoming>) -> Result<Respo
 }
 
 /// Asks an agency of this configuration, whether its server runs or not.
-pub async fn ask(config: &Config, agency: &crate::config::Agency, ask: Ask) -> anyhow::Result<Answer> {
-    if let Ok(stream) = UnixStream::connect(socket_of(&agency.data_dir)).await {
+pub async fn ask(config: &Config, of: &crate::config::Agency, ask: Ask) -> anyhow::Result<Answer> {
+    if let Ok(stream) = UnixStream::connect(socket_of(&of.data_dir)).await {
         return tokio::time::timeout(TIMEOUT, ask_socket(stream, &ask)).await.context("the server doesn't answer")?;
     }
     let shared = Shared::new(config, CancellationToken::new());
-    let opened = Agency::open(agency, &shared).await?;
-    opened.obey(ask).await
+    let opened = Agency::open(of, &shared).await?;
+    let answer = opened.obey(ask).await;
+    shared.stopping.cancel();
+    agency::close(vec![Arc::new(opened)]).await;
+    answer
 }
 
 async fn ask_socket(stream: UnixStream, ask: &Ask) -> anyhow::Result<Answer> {

@@ -3,6 +3,7 @@
 use crate::admin::{Answer, Ask, User};
 use crate::body::{Body, Face};
 use crate::config::{self, Config};
+use crate::held_store::HeldStore;
 use crate::keys;
 use crate::well_known::WellKnown;
 use accounts::{Accounts, EndSessions, Erase, NewUser};
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use store_rocksdb::{RocksEngine, SharedMemory};
 use sync::Syncs;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +54,8 @@ pub struct Agency {
     pub(crate) hosts: Vec<String>,
     pub(crate) well_known: WellKnown,
     pub(crate) face: Face,
-    pub(crate) engine: Arc<RocksEngine>,
+    pub(crate) store: Arc<HeldStore>,
+    closed: CancellationToken,
     accounts: Accounts,
     rooms: Rooms,
 }
@@ -64,10 +67,10 @@ impl Agency {
         prepare_folder(&config.data_dir)?;
         claim_folder(&config.data_dir, server_name.as_str())?;
         let (clock, random) = (shared.clock.clone(), shared.random.clone());
-        let engine = Arc::new(open_store(&config.data_dir, &shared.memory).await?);
+        let (store, closed) = HeldStore::new(open_store(&config.data_dir, &shared.memory).await?);
         // The store is locked from here on, so that two processes can't both make a key.
         let key = keys::load_or_create(&config.data_dir, server_name.clone(), &*random)?;
-        let records = Records::open(engine.clone()).await?;
+        let records = Records::open(store.clone()).await?;
         let (accounts_config, name) = (config.accounts.clone(), server_name.clone());
         let accounts = {
             let (records, clock, random) = (records.clone(), clock.clone(), random.clone());
@@ -104,7 +107,8 @@ impl Agency {
             hosts: config.host_names().collect(),
             well_known: WellKnown::new(config),
             face: Face::new(router.map_request(with_client_address)),
-            engine,
+            store,
+            closed,
             accounts,
             rooms,
         })
@@ -154,6 +158,20 @@ impl Agency {
 impl fmt::Debug for Agency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agency").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// How long it is waited for the stores to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Lets go of agencies, and waits until their data folders are free. A store closes when the last that works on
+/// it ends: room actors and followers, which do at once when nobody can ask them any more.
+pub(crate) async fn close(agencies: Vec<Arc<Agency>>) {
+    let closed: Vec<_> = agencies.iter().map(|agency| agency.closed.clone()).collect();
+    drop(agencies);
+    let closed = futures::future::join_all(closed.iter().map(CancellationToken::cancelled));
+    if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+        tracing::warn!("a store is still in use");
     }
 }
 

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 mod front;
 mod health;
+mod held_store;
 mod keys;
 mod listen;
 mod logs;

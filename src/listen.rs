@@ -8,9 +8,9 @@ use crate::tls::Certificates;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -27,6 +27,9 @@ use tokio_util::task::TaskTracker;
 /// How long a listener waits after it could not accept, such as for want of files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// How long a listener waits for more of a request whose first bytes don't tell what it is.
+const PEEK_RETRY: Duration = Duration::from_millis(10);
+
 /// How often a quiet HTTP/2 connection is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -37,7 +40,8 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What the connections of all listeners share.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    builder: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     slots: Arc<Semaphore>,
     head_timeout: Duration,
     tracker: TaskTracker,
@@ -49,14 +53,13 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(limits: &Limits, stopping: CancellationToken, metrics: Arc<Metrics>) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
+        let mut http1 = http1::Builder::new();
+        http1
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(limits.head_bytes_max.bytes());
-        builder
-            .http2()
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams_max)
             .max_header_list_size(u32::try_from(limits.head_bytes_max.0).unwrap_or(u32::MAX))
@@ -65,7 +68,8 @@ impl Connections {
             .keep_alive_interval(PING_INTERVAL);
         let slots = usize::try_from(limits.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
-            builder,
+            http1,
+            http2,
             slots: Arc::new(Semaphore::new(slots)),
             head_timeout: limits.head_timeout,
             tracker: TaskTracker::new(),
@@ -151,6 +155,22 @@ impl Listener {
     }
 }
 
+/// Whether a client begins as HTTP/2 does (RFC 9113, section 3.4). Nothing is taken from the stream, because the
+/// buffer that would have to be put before it costs more than all else of an idle connection.
+async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut begun = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut begun).await?;
+        let begun = begun.get(..length).unwrap_or_default();
+        if begun == PREFACE || length == 0 || !PREFACE.starts_with(begun) {
+            return Ok(begun == PREFACE);
+        }
+        // Less than four bytes came and could be either; the stream is readable, so it can't tell when more come.
+        tokio::time::sleep(PEEK_RETRY).await;
+    }
+}
+
 /// One connection.
 struct Connection {
     shared: Arc<Connections>,
@@ -165,38 +185,62 @@ impl Connection {
     async fn serve(self: Arc<Self>, stream: TcpStream, certificates: Option<Arc<Certificates>>) {
         // Answers are written whole, so waiting for more of them only costs time.
         let _ = stream.set_nodelay(true);
-        let Some(certificates) = certificates else {
-            return self.serve_stream(stream).await;
-        };
+        // What is rare or large is in a box of its own, so that a plain idle connection is small.
+        if let Some(certificates) = certificates {
+            return Box::pin(self.serve_tls(stream, certificates)).await;
+        }
+        match tokio::time::timeout(self.shared.head_timeout, speaks_http2(&stream)).await {
+            Ok(Ok(true)) => Box::pin(self.serve_http2(stream)).await,
+            Ok(Ok(false)) => self.serve_http1(stream).await,
+            Ok(Err(error)) => self.refused("first request", &error),
+            Err(_) => self.refused("first request", &"too slow"),
+        }
+    }
+
+    async fn serve_tls(self: Arc<Self>, stream: TcpStream, certificates: Arc<Certificates>) {
         let handshake = TlsAcceptor::from(certificates.current()).accept(stream);
         match tokio::time::timeout(self.shared.head_timeout, handshake).await {
-            // The stream of TLS is large, and an idle connection should be small.
-            Ok(Ok(stream)) => self.serve_stream(Box::new(stream)).await,
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => self.serve_http2(stream).await,
+            Ok(Ok(stream)) => self.serve_http1(stream).await,
             Ok(Err(error)) => self.refused("TLS handshake", &error),
             Err(_) => self.refused("TLS handshake", &"too slow"),
         }
     }
 
-    async fn serve_stream(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let shared = self.shared.clone();
+    async fn serve_http1(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let this = self.clone();
         let service = service_fn(move |request| this.clone().answer(request));
-        let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(stream), service));
-        // A client that says nothing, or too little to tell which HTTP it speaks, has as long as for a head.
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            () = shared.stopping.cancelled() => None,
-            () = self.is_silent() => return self.refused("first request", &"too slow"),
-        };
-        let ended = if let Some(ended) = ended {
-            ended
-        } else {
+        let mut connection = pin!(self.shared.http1.serve_connection(TokioIo::new(stream), service));
+        if self.runs_until_stopped(connection.as_mut()).await {
             connection.as_mut().graceful_shutdown();
-            connection.await
-        };
+            self.ended(connection.await);
+        }
+    }
+
+    async fn serve_http2(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let this = self.clone();
+        let service = service_fn(move |request| this.clone().answer(request));
+        let mut connection = pin!(self.shared.http2.serve_connection(TokioIo::new(stream), service));
+        if self.runs_until_stopped(connection.as_mut()).await {
+            connection.as_mut().graceful_shutdown();
+            self.ended(connection.await);
+        }
+    }
+
+    /// Runs a connection. `true`: it still goes on, and the server stops.
+    async fn runs_until_stopped(&self, connection: impl Future<Output = hyper::Result<()>>) -> bool {
+        tokio::select! {
+            ended = connection => self.ended(ended),
+            () = self.shared.stopping.cancelled() => return true,
+            () = self.is_silent() => self.refused("first request", &"too slow"),
+        }
+        false
+    }
+
+    fn ended(&self, ended: hyper::Result<()>) {
         if let Err(error) = ended {
             // Clients vanish all the time.
-            tracing::debug!(peer = %self.peer, error, "a connection failed");
+            tracing::debug!(peer = %self.peer, %error, "a connection failed");
         }
     }
 

@@ -1,7 +1,7 @@
 //! A whole server: its agencies, its listeners, and how they begin and end.
 
 use crate::admin::{self, AdminSocket};
-use crate::agency::{Agency, Shared};
+use crate::agency::{self, Agency, Shared};
 use crate::body::{self, Body};
 use crate::config::{Config, Shutdown};
 use crate::front::Front;
@@ -15,7 +15,6 @@ use http::{Method, Request, Response, StatusCode};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -47,10 +46,6 @@ pub enum StartError {
         why: anyhow::Error,
     },
 }
-
-/// How often it is looked whether the stores are closed, and for how long.
-const CLOSE_POLL: Duration = Duration::from_millis(2);
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to a [`Running`] server.
 #[derive(Debug)]
@@ -183,17 +178,7 @@ impl Running {
         self.connections.cut_off().await;
         metrics_stopping.cancel();
         self.metrics_connections.cut_off().await;
-        let engines: Vec<_> = self.agencies.iter().map(|agency| Arc::downgrade(&agency.engine)).collect();
-        drop(self.agencies);
-        // The stores close when the last that works on them ends: actors and followers, at once.
-        let closed = async {
-            while engines.iter().any(|engine| engine.strong_count() > 0) {
-                tokio::time::sleep(CLOSE_POLL).await;
-            }
-        };
-        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-            tracing::warn!("a store is still in use");
-        }
+        agency::close(self.agencies).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Figures of the stores, one series an agency.
 
 use crate::agency::Agency;
+use crate::held_store::HeldStore;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -9,12 +10,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
-use store_rocksdb::{Counters, DiskUse, RocksEngine, SharedMemory};
+use store_rocksdb::{Counters, DiskUse, SharedMemory};
 
 /// Reads the figures at each scrape. It doesn't keep a store open.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    engines: Vec<(String, Weak<RocksEngine>)>,
+    stores: Vec<(String, Weak<HeldStore>)>,
     memory: SharedMemory,
 }
 
@@ -39,23 +40,24 @@ const DISK: [(&str, &str, fn(&DiskUse) -> u64); 3] = [
 
 impl Figures {
     pub(crate) fn new(agencies: &[Arc<Agency>], memory: SharedMemory) -> Self {
-        let engines = agencies.iter().map(|agency| (agency.server_name.to_string(), Arc::downgrade(&agency.engine)));
-        Self { engines: engines.collect(), memory }
+        let stores = agencies.iter().map(|agency| (agency.server_name.to_string(), Arc::downgrade(&agency.store)));
+        Self { stores: stores.collect(), memory }
     }
 }
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let open: Vec<(&str, Arc<RocksEngine>)> =
-            self.engines.iter().filter_map(|(name, engine)| Some((name.as_str(), engine.upgrade()?))).collect();
+        let open: Vec<(&str, Arc<HeldStore>)> =
+            self.stores.iter().filter_map(|(name, store)| Some((name.as_str(), store.upgrade()?))).collect();
         for (name, help, read) in COUNTERS {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (agency, engine) in &open {
-                ConstCounter::new(read(engine.counters())).encode(metric.encode_family(&[("agency", *agency)])?)?;
+            for (agency, store) in &open {
+                ConstCounter::new(read(store.engine().counters()))
+                    .encode(metric.encode_family(&[("agency", *agency)])?)?;
             }
         }
         let disk: Vec<(&str, DiskUse)> =
-            open.iter().map(|(name, engine)| (*name, engine.disk_use().unwrap_or_default())).collect();
+            open.iter().map(|(name, store)| (*name, store.engine().disk_use().unwrap_or_default())).collect();
         for (name, help, read) in DISK {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (agency, disk) in &disk {
@@ -68,8 +70,8 @@ impl Collector for Figures {
             None,
             MetricType::Gauge,
         )?;
-        for (agency, engine) in &open {
-            let failed = u64::from(engine.failure().is_some());
+        for (agency, store) in &open {
+            let failed = u64::from(store.engine().failure().is_some());
             gauge(failed).encode(metric.encode_family(&[("agency", *agency)])?)?;
         }
         for (name, help, bytes) in [

@@ -1,11 +1,11 @@
 //! Rooms: their heads, events, timelines, members, aliases, and the transaction ids of what was sent.
 
 use crate::codec::{self, RecordsError};
+use crate::state_map::{NewNodes, Nodes, StateRoot};
 use crate::tables::{
     ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, PUBLISHED, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_MEMBER, STATE_NODE,
     TIMELINE, TXN,
 };
-use crate::state_map::{NewNodes, Nodes, StateRoot};
 use crate::{Changes, View};
 use base::{EventNum, NodeNum, Order, RoomNum, Stamp, UnixMillis};
 use ruma::{

@@ -200,7 +200,7 @@ describe("two people in two clients", () => {
     await tablet.start();
     await bob.client.setAccountData("org.example.drawer", { open: ["a", "b"] });
     await bob.client.setRoomAccountData(roomId, "org.example.colour", { colour: "red" });
-    await bob.client.setRoomTag(roomId, "m.favourite", { order: 0.5 });
+    await bob.client.setRoomAccountData(roomId, "m.tag", { tags: { "m.favourite": { order: 0.5 } } });
     await tablet.until("the drawer", () => tablet.client.getAccountData("org.example.drawer"));
     const room = tablet.client.getRoom(roomId);
     await tablet.until("the colour", () => room.getAccountData("org.example.colour"));

@@ -258,6 +258,7 @@ class Rooms(Case):
         alice, bob = await self.person("alice"), await self.person("bob")
         room_id = await self.room_of(alice, bob, preset=nio.RoomPreset.public_chat)
         self.refused(await bob.room_kick(room_id, alice.user_id), "M_FORBIDDEN")
+        await self.sync(bob)
         self.ok(await alice.room_kick(room_id, bob.user_id, "out"), nio.RoomKickResponse)
         await self.sync_until(bob, "the kick", lambda response: room_id in response.rooms.leave)
         self.ok(await bob.join(room_id), nio.JoinResponse)

@@ -15,7 +15,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ impl Default for Interactive {
 
 #[derive(Debug)]
 struct Underway {
-    fingerprint: [u8; 32],
+    endpoint: [u8; 32],
     completed: usize,
     begun_at: UnixMillis,
 }
@@ -73,8 +72,9 @@ pub(crate) struct Challenged<T> {
     pub body: T,
     /// What the client says to prove who it is. `None` begins the authentication.
     auth: Option<Auth>,
-    /// The hash of method, path and body. One authentication is good for one request.
-    fingerprint: [u8; 32],
+    /// The hash of method and path: an authentication is good for one endpoint. The body is not bound, since
+    /// clients in service say more in the second request than in the first (a device's name, for example).
+    endpoint: [u8; 32],
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,15 +128,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Challenged<T> {
             Some(Value::Object(auth)) if auth.is_empty() => None,
             Some(auth) => Some(serde_json::from_value(auth).map_err(|error| refuse_json(&error))?),
         };
-        let sorted: BTreeMap<&String, &Value> = body.iter().collect();
-        let mut hash = Sha256::new();
-        hash.update(parts.method.as_str());
-        hash.update([0]);
-        hash.update(parts.uri.path());
-        hash.update([0]);
-        hash.update(serde_json::to_vec(&sorted).map_err(|error| ApiError::internal(&error))?);
+        let endpoint = Sha256::digest(format!("{} {}", parts.method, parts.uri.path()));
         let body = serde_json::from_value(Value::Object(body)).map_err(|error| refuse_json(&error))?;
-        Ok(Self { body, auth, fingerprint: hash.finalize().into() })
+        Ok(Self { body, auth, endpoint: endpoint.into() })
     }
 }
 
@@ -177,7 +171,7 @@ impl<T> Challenged<T> {
         let challenge = |id: &str, completed: usize, failed| challenge(state, flow, id, completed, failed);
         let begin = |failed| {
             let id = random_string(&*state.random, SESSION_ID_LENGTH);
-            let underway = Underway { fingerprint: self.fingerprint, completed: 0, begun_at: state.clock.now() };
+            let underway = Underway { endpoint: self.endpoint, completed: 0, begun_at: state.clock.now() };
             state.interactive.0.insert(id.clone(), Arc::new(Mutex::new(underway)));
             (id, failed)
         };
@@ -201,8 +195,8 @@ impl<T> Challenged<T> {
                 let (id, failed) = begin(Some(("M_UNKNOWN", "the session is not known or has expired".into())));
                 return Err(challenge(&id, 0, failed));
             }
-            if underway.fingerprint != self.fingerprint {
-                return Err(ApiError::forbidden("the request is not the one that this authentication began with"));
+            if underway.endpoint != self.endpoint {
+                return Err(ApiError::forbidden("this authentication began at another endpoint"));
             }
             underway.completed
         };

@@ -1,0 +1,104 @@
+//! What a message costs in rooms of 10, 1,000 and 50,000 members: CPU time of the whole process, on RocksDB
+//! with an fsync for every run. It should not depend on the size of the room.
+//!
+//! `cargo bench --bench room_size [-- MEMBERS…]`
+
+use base::{Secret, SystemClock, SystemRandom};
+use records::Records;
+use rooms::{Config, CreateRoom, Draft, MembershipChange, Preset, Rooms};
+use rules::SigningKey;
+use ruma::{OwnedRoomId, OwnedUserId, owned_server_name};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Instant;
+use store_rocksdb::{RocksEngine, SharedMemory};
+
+const MESSAGES: usize = 10_000;
+const SENDERS: usize = 8;
+const JOINS_AT_ONCE: usize = 64;
+
+#[tokio::main]
+async fn main() {
+    let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![10, 1_000, 50_000] } else { sizes };
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = SharedMemory::new(128 << 20);
+    let engine = RocksEngine::open(folder.path(), &memory, &store_rocksdb::Config::default()).expect("a store");
+    let records = Records::open(Arc::new(engine)).await.expect("records");
+    let key = SigningKey::generate(owned_server_name!("bench.example"), "1", Secret::new([1; 32])).expect("a key");
+    let rooms = Rooms::new(records, Arc::new(key), Arc::new(SystemClock), Arc::new(SystemRandom), Config::default());
+
+    println!("| members | joins a second | CPU µs a join | messages a second | CPU µs a message |");
+    println!("|---|---|---|---|---|");
+    let mut made = Vec::new();
+    for size in sizes {
+        let (room, joins) = measured(size - 1, || found(&rooms, size)).await;
+        made.push((size, room, joins));
+    }
+    // Twice, so that what one room leaves in the caches helps none of them more than the others.
+    for round in 0..2 {
+        for (size, room, joins) in &made {
+            let ((), sends) = measured(MESSAGES, || send(&rooms, room)).await;
+            if round == 1 {
+                println!("| {size} | {:.0} | {:.0} | {:.0} | {:.0} |", joins.0, joins.1, sends.0, sends.1);
+            }
+        }
+    }
+}
+
+fn user(number: usize) -> OwnedUserId {
+    OwnedUserId::try_from(format!("@user{number}:bench.example")).expect("a user")
+}
+
+/// A public room with this many members.
+async fn found(rooms: &Rooms, size: usize) -> OwnedRoomId {
+    let request = CreateRoom { preset: Some(Preset::PublicChat), ..CreateRoom::default() };
+    let room = rooms.create(&user(0), request).await.expect("a room");
+    let numbers: Vec<usize> = (1..size).collect();
+    for some in numbers.chunks(JOINS_AT_ONCE) {
+        let mut joins = tokio::task::JoinSet::new();
+        for number in some.iter().copied() {
+            let (rooms, room) = (rooms.clone(), room.clone());
+            joins.spawn(async move {
+                rooms
+                    .change_membership(&room, &user(number), MembershipChange::Join, None, None)
+                    .await
+                    .expect("a join");
+            });
+        }
+        joins.join_all().await;
+    }
+    room
+}
+
+async fn send(rooms: &Rooms, room: &OwnedRoomId) {
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..SENDERS {
+        let (rooms, room) = (rooms.clone(), room.clone());
+        senders.spawn(async move {
+            for number in 0..MESSAGES / SENDERS {
+                let content = format!(r#"{{"msgtype":"m.text","body":"message {number} of {sender}"}}"#);
+                let content = RawValue::from_string(content).expect("JSON");
+                let draft = Draft::message(user(sender), "m.room.message", content);
+                rooms.send(&room, draft, None).await.expect("an event");
+            }
+        });
+    }
+    senders.join_all().await;
+}
+
+/// Does something `times` times; answers how often a second, and the CPU time of one in microseconds.
+async fn measured<T, F: Future<Output = T>>(times: usize, work: impl FnOnce() -> F) -> (T, (f64, f64)) {
+    let (cpu, begin) = (cpu_seconds(), Instant::now());
+    let result = work().await;
+    #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+    let times = times as f64;
+    (result, (times / begin.elapsed().as_secs_f64(), (cpu_seconds() - cpu) * 1e6 / times))
+}
+
+/// User and system time of this process, in ticks of a hundredth of a second.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}

@@ -1,6 +1,8 @@
 //! The shape of the workspace, from `cargo metadata`: which crate may stand on which, which package lives
 //! where, and which licences come in. Each rule that is broken is told in one sentence.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, which is meant")]
+
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;

@@ -3,7 +3,7 @@
 //!
 //! A library as well as a binary, so that a test can start a whole server in its own process:
 //! [`Server::start`] takes a [`Config`](config::Config) and answers with the addresses. What a homeserver
-//! does is not here: [`agency`] wires the crates that know, and [`front`] hands them each request.
+//! does is not here: [`agency`] wires the crates that know, and `front` hands them each request.
 
 pub mod admin;
 pub mod agency;

@@ -19,9 +19,10 @@ pub(crate) struct Figures {
     memory: SharedMemory,
 }
 
-type Read<T> = fn(&Counters) -> T;
+/// Name, help, and how it is read.
+type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
 
-const COUNTERS: [(&str, &str, Read<u64>); 8] = [
+const COUNTERS: [Figure<Counters>; 8] = [
     ("store_commits", "Batches that were committed", |c| c.batches.load(Relaxed)),
     ("store_commit_bytes", "The bytes of keys and values that were committed", |c| c.batch_bytes.load(Relaxed)),
     ("store_conflicts", "Batches that another writer was before", |c| c.conflicts.load(Relaxed)),
@@ -32,7 +33,7 @@ const COUNTERS: [(&str, &str, Read<u64>); 8] = [
     ("store_group_microseconds", "How long groups took to write and sync", |c| c.group_writes.sum_us()),
 ];
 
-const DISK: [(&str, &str, fn(&DiskUse) -> u64); 3] = [
+const DISK: [Figure<DiskUse>; 3] = [
     ("store_tables_bytes", "The tables on the disk", |d| d.tables_bytes),
     ("store_memtables_bytes", "What is in memory and not in tables yet", |d| d.memtables_bytes),
     ("store_compaction_pending_bytes", "What compactions still have to rewrite", |d| d.compaction_pending_bytes),

@@ -125,7 +125,7 @@ pub fn inline_table(fields: &[(&str, Option<String>)]) -> Option<String> {
     fields.collect::<Option<Vec<_>>>().map(|fields| format!("{{ {} }}", fields.join(", ")))
 }
 
-/// Declares a table of settings. See [the module](crate::config).
+/// Declares a table of settings. See [the module](mod@crate::config).
 #[macro_export]
 macro_rules! config {
     (

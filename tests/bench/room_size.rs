@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench room_size [-- MEMBERS…]`
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot go on says why and ends")]
+
 use base::{Secret, SystemClock, SystemRandom};
 use records::Records;
 use rooms::{Config, CreateRoom, Draft, MembershipChange, Preset, Rooms};

@@ -4,7 +4,7 @@ use crate::codec::{self, RecordsError};
 use crate::state_map::{NewNodes, Nodes, StateRoot};
 use crate::tables::{
     ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, PUBLISHED, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_MEMBER, STATE_NODE,
-    TIMELINE, TXN,
+    TIMELINE, TXN, TXN_BY_TIME,
 };
 use crate::{Changes, View};
 use base::{EventNum, NodeNum, Order, RoomNum, Stamp, UnixMillis};
@@ -467,9 +467,29 @@ impl Changes {
         }
     }
 
-    /// Remembers what a transaction id has made.
+    /// Remembers what a transaction id has made, until [`Changes::clear_txns`].
     pub fn put_txn(&mut self, scope: TxnScope<'_>, txn_id: &str, at: UnixMillis, event_id: &EventId) {
-        self.put(TXN, txn_key(scope, txn_id), &(at, event_id.to_owned()));
+        let key = txn_key(scope, txn_id);
+        let by_time = TXN_BY_TIME.key().number(at.0).fixed(&key).build();
+        if by_time.len() <= base::limits::KEY_BYTES_MAX {
+            self.put_raw(TXN_BY_TIME, by_time.into(), Vec::new().into());
+            self.put(TXN, key, &(at, event_id.to_owned()));
+        }
+    }
+
+    /// Forgets the transaction ids that were used before a time, the oldest first, at most `txns_max`. Answers
+    /// how many those were.
+    pub fn clear_txns(&mut self, before: UnixMillis, txns_max: usize) -> Result<usize, RecordsError> {
+        let range = (TXN_BY_TIME.key().number(0).build(), TXN_BY_TIME.key().number(before.0).build());
+        let rows = self.view().clone().scan(TXN_BY_TIME, range.clone(), Direction::Forward, txns_max)?;
+        for (key, _) in &rows {
+            // The table's byte and the time come before the key of the transaction id.
+            self.clear(TXN, key.get(9..).unwrap_or_default().to_vec());
+        }
+        if let Some((last, _)) = rows.last() {
+            self.clear_range(TXN_BY_TIME, (range.0, [last.as_slice(), &[0]].concat()));
+        }
+        Ok(rows.len())
     }
 
     /// The event that a transaction id has made, by these changes included.

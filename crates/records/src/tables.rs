@@ -61,6 +61,7 @@ pub(crate) const ALIAS: Table = Table::new(18, Family::Points, "alias");
 pub(crate) const ROOM_ALIAS: Table = Table::new(19, Family::Ranges, "room_alias");
 pub(crate) const PUBLISHED: Table = Table::new(20, Family::Ranges, "published");
 pub(crate) const TXN: Table = Table::new(21, Family::Points, "txn");
+pub(crate) const TXN_BY_TIME: Table = Table::new(22, Family::Log, "txn_by_time");
 
 // Receipts and other things about rooms that are not events: 40 to 49.
 pub(crate) const RECEIPT: Table = Table::new(40, Family::Points, "receipt");

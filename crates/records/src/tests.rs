@@ -216,6 +216,27 @@ async fn a_transaction_id_is_known_only_to_its_device_and_endpoint() {
 }
 
 #[tokio::test]
+async fn transaction_ids_are_forgotten_by_their_age() {
+    let records = records().await;
+    let user = user_id!("@bob:example.org");
+    let scope = TxnScope { user, device_id: "D", endpoint: "send/!a/m.room.message" };
+    let event_id = OwnedEventId::try_from("$e:example.org").unwrap();
+    let mut changes = records.changes(&records.view());
+    for at in 1..=5 {
+        changes.put_txn(scope, &at.to_string(), UnixMillis(at), &event_id);
+    }
+    records.commit(changes).await.unwrap();
+    for cleared in [2, 1, 0] {
+        let mut changes = records.changes(&records.view());
+        assert_eq!(changes.clear_txns(UnixMillis(4), 2).unwrap(), cleared);
+        records.commit(changes).await.unwrap();
+    }
+    let view = records.view();
+    let known = (1..=5).filter(|at| view.txn(scope, &at.to_string()).unwrap().is_some());
+    assert_eq!(known.collect::<Vec<_>>(), [4, 5]);
+}
+
+#[tokio::test]
 async fn numbers_are_never_given_twice_also_over_a_restart_and_by_two_processes() {
     let engine = Arc::new(MemoryEngine::new());
     let mut seen = std::collections::HashSet::new();

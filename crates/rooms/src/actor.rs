@@ -63,13 +63,12 @@ impl Actor {
             match timeout(IDLE, mailbox.recv_many(&mut run, RUN_MAX)).await {
                 Ok(0) => return,
                 Ok(_) => self.decide(run.drain(..)).await,
+                // Commands are sent under the lock of the mailbox's entry: nobody can send to one that is gone.
                 Err(_) => {
-                    // Whoever sends from now on starts a new task, after what this one still takes.
-                    mailbox.close();
-                    while mailbox.recv_many(&mut run, RUN_MAX).await > 0 {
-                        self.decide(run.drain(..)).await;
+                    let idle = self.rooms.mailboxes().remove_if(&self.num, |_, _| mailbox.is_empty());
+                    if idle.is_some() {
+                        return;
                     }
-                    return;
                 }
             }
         }
@@ -217,24 +216,16 @@ impl Rooms {
         let (reply, answer) = oneshot::channel();
         let mut command = command(reply);
         loop {
-            let mailbox = self.mailbox(num);
+            let mailbox = self.mailboxes().entry(num).or_insert_with(|| start(self.clone(), num));
             match mailbox.try_send(command) {
                 Ok(()) => break,
                 Err(mpsc::error::TrySendError::Full(_)) => return Err(RoomError::Overloaded),
-                Err(mpsc::error::TrySendError::Closed(returned)) => {
-                    self.forget_mailbox(num, &mailbox);
-                    command = returned;
-                }
+                // The task has panicked: the next one reads the room again.
+                Err(mpsc::error::TrySendError::Closed(returned)) => command = returned,
             }
+            drop(mailbox);
+            self.mailboxes().remove_if(&num, |_, mailbox| mailbox.is_closed());
         }
         answer.await.map_err(|_| RoomError::internal("the room's task ended without an answer"))?
-    }
-
-    fn mailbox(&self, num: RoomNum) -> mpsc::Sender<Command> {
-        self.mailboxes().entry(num).or_insert_with(|| start(self.clone(), num)).clone()
-    }
-
-    fn forget_mailbox(&self, num: RoomNum, closed: &mpsc::Sender<Command>) {
-        self.mailboxes().remove_if(&num, |_, mailbox| mailbox.same_channel(closed));
     }
 }

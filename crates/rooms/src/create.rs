@@ -360,7 +360,7 @@ mod tests {
         CreateRoom::default()
     }
 
-    fn object(value: Value) -> JsonObject {
+    fn object(value: &Value) -> JsonObject {
         value.as_object().unwrap().clone()
     }
 
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn the_preset_follows_from_the_visibility_unless_it_is_given() {
         let join_rule = |published, preset| {
-            content(CreateRoom { published, preset, ..request() }, "m.room.join_rules")["join_rule"].clone()
+            content(CreateRoom { preset, published, ..request() }, "m.room.join_rules")["join_rule"].clone()
         };
         assert_eq!(join_rule(false, None), "invite");
         assert_eq!(join_rule(true, None), "public");
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn the_creation_says_what_its_version_has_it_say() {
         let creation = |version: RoomVersionId| {
-            let creation_content = object(json!({"creator": "@x:y", "room_version": "77", "type": "m.space"}));
+            let creation_content = object(&json!({"creator": "@x:y", "room_version": "77", "type": "m.space"}));
             content(CreateRoom { version: Some(version), creation_content, ..request() }, "m.room.create")
         };
         let old = json!({"creator": creator(), "room_version": "10", "type": "m.space"});
@@ -459,7 +459,7 @@ mod tests {
             version: Some(version),
             preset: Some(Preset::TrustedPrivateChat),
             invite: vec![owned_user_id!("@b:a.example"), owned_user_id!("@c:a.example")],
-            creation_content: object(json!({"additional_creators": ["@c:a.example", "@d:a.example", creator()]})),
+            creation_content: object(&json!({"additional_creators": ["@c:a.example", "@d:a.example", creator()]})),
             ..request()
         };
         let old = content(trusted(RoomVersionId::V11), "m.room.power_levels");
@@ -472,21 +472,21 @@ mod tests {
 
     #[test]
     fn replacing_a_room_of_version_12_takes_more_than_any_state() {
-        let tombstone = |levels| {
+        let tombstone = |levels: &Value| {
             let levels = CreateRoom { power_level_content_override: object(levels), ..request() };
             content(levels, "m.room.power_levels")["events"]["m.room.tombstone"].clone()
         };
-        assert_eq!(tombstone(json!({})), 150);
-        assert_eq!(tombstone(json!({"events": {"m.room.name": 1}})), 150);
-        assert_eq!(tombstone(json!({"state_default": 200})), 201);
-        assert_eq!(tombstone(json!({"events": {"m.room.tombstone": 60}})), 60);
+        assert_eq!(tombstone(&json!({})), 150);
+        assert_eq!(tombstone(&json!({"events": {"m.room.name": 1}})), 150);
+        assert_eq!(tombstone(&json!({"state_default": 200})), 201);
+        assert_eq!(tombstone(&json!({"events": {"m.room.tombstone": 60}})), 60);
         let old = CreateRoom { version: Some(RoomVersionId::V11), ..request() };
         assert_eq!(content(old, "m.room.power_levels")["events"]["m.room.tombstone"], 100);
     }
 
     #[test]
     fn given_levels_replace_the_defaults_field_by_field() {
-        let given = object(json!({"users": {"@b:a.example": 7}, "invite": 3, "x": "y"}));
+        let given = object(&json!({"users": {"@b:a.example": 7}, "invite": 3, "x": "y"}));
         let levels = CreateRoom { power_level_content_override: given, ..request() };
         let levels = content(levels, "m.room.power_levels");
         assert_eq!(levels["users"], json!({"@b:a.example": 7}));
@@ -504,7 +504,7 @@ mod tests {
             json!({"events": {"m.room.name": null}}),
             json!({"notifications": {"room": "50"}}),
         ] {
-            let request = CreateRoom { power_level_content_override: object(levels.clone()), ..request() };
+            let request = CreateRoom { power_level_content_override: object(&levels), ..request() };
             assert!(matches!(check(request), Err(RoomError::BadJson(_))), "{levels}");
         }
     }

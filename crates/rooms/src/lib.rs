@@ -13,6 +13,7 @@ mod membership;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod txns;
 mod work;
 
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
@@ -80,7 +81,8 @@ struct Inner {
 }
 
 impl Rooms {
-    /// The rooms in these records, of the server that the key belongs to.
+    /// The rooms in these records, of the server that the key belongs to. Starts a task that tidies up, so it
+    /// must be called within a runtime.
     #[must_use]
     pub fn new(
         records: Records,
@@ -92,7 +94,9 @@ impl Rooms {
         let server_name = key.server_name().to_owned();
         let events = Arc::new(Events::new(config.event_cache_bytes));
         let shared = Arc::new(Shared { events, key, clock, random });
-        Self(Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new() }))
+        let inner = Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new() });
+        tokio::spawn(txns::forget_old(Arc::downgrade(&inner)));
+        Self(inner)
     }
 
     /// The name of this server.

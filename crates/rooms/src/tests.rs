@@ -17,14 +17,18 @@ fn key(server: OwnedServerName, seed: u8) -> SigningKey {
     SigningKey::generate(server, "1", Secret::new([seed; 32])).unwrap()
 }
 
-async fn rooms() -> Rooms {
+pub(crate) async fn rooms_and_clock() -> (Rooms, Arc<FakeClock>) {
     let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
     let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
     let key = Arc::new(key(owned_server_name!("here.example"), 1));
-    Rooms::new(records, key, clock, Arc::new(SeededRandom::new(1)), Config::default())
+    (Rooms::new(records, key, clock.clone(), Arc::new(SeededRandom::new(1)), Config::default()), clock)
 }
 
-fn alice() -> OwnedUserId {
+async fn rooms() -> Rooms {
+    rooms_and_clock().await.0
+}
+
+pub(crate) fn alice() -> OwnedUserId {
     owned_user_id!("@alice:here.example")
 }
 
@@ -36,11 +40,11 @@ fn raw(value: &serde_json::Value) -> Box<RawValue> {
     to_raw_value(value).unwrap()
 }
 
-fn message(sender: OwnedUserId, body: &str) -> Draft {
+pub(crate) fn message(sender: OwnedUserId, body: &str) -> Draft {
     Draft::message(sender, "m.room.message", raw(&json!({"msgtype": "m.text", "body": body})))
 }
 
-async fn room_of(rooms: &Rooms, version: RoomVersionId, preset: Preset) -> OwnedRoomId {
+pub(crate) async fn room_of(rooms: &Rooms, version: RoomVersionId, preset: Preset) -> OwnedRoomId {
     let request = CreateRoom { version: Some(version), preset: Some(preset), ..CreateRoom::default() };
     rooms.create(&alice(), request).await.unwrap()
 }
@@ -215,11 +219,11 @@ fn foreign(
     after: &StoredEvent,
     kind: &str,
     state_key: Option<&str>,
-    content: serde_json::Value,
+    content: &serde_json::Value,
     at: u64,
 ) -> CheckedPdu {
     let sender = owned_user_id!("@carol:there.example");
-    let content = raw(&content);
+    let content = raw(content);
     let keys = rules::auth::auth_events_for(reader.rules(), &kind.into(), &sender, state_key, &content).unwrap();
     let state = after.record.state_after;
     let auth = keys.iter().filter_map(|(kind, key)| reader.state_event(state, &kind.to_string(), key).unwrap());
@@ -248,7 +252,7 @@ async fn room_with_carol(rooms: &Rooms) -> OwnedRoomId {
     let room = room_of(rooms, RoomVersionId::V11, Preset::PublicChat).await;
     let reader = reader(rooms, &room);
     let join = json!({"membership": "join"});
-    let join = foreign(&reader, &last(&reader), "m.room.member", Some("@carol:there.example"), join, 1);
+    let join = foreign(&reader, &last(&reader), "m.room.member", Some("@carol:there.example"), &join, 1);
     let received = rooms.receive(&room, vec![join]).await.unwrap();
     assert!(received[0].is_ok(), "{received:?}");
     room
@@ -261,7 +265,7 @@ async fn events_of_another_server_on_a_fork_are_merged_and_followed() {
     let fork = last(&reader(&rooms, &room));
     rooms.send(&room, message(alice(), "ours"), None).await.unwrap();
     let at_fork = reader(&rooms, &room);
-    let theirs = foreign(&at_fork, &fork, "m.room.message", None, json!({"body": "theirs"}), 2);
+    let theirs = foreign(&at_fork, &fork, "m.room.message", None, &json!({"body": "theirs"}), 2);
     rooms.receive(&room, vec![theirs]).await.unwrap().remove(0).unwrap();
     let forked = reader(&rooms, &room);
     assert_eq!(forked.head().extremities.len(), 2);
@@ -280,7 +284,7 @@ async fn an_event_from_before_a_ban_that_comes_after_it_is_soft_failed() {
     let fork = last(&reader(&rooms, &room));
     let carol = user_id!("@carol:there.example");
     change(&rooms, &room, &alice(), MembershipChange::Ban { user: carol.to_owned() }).await.unwrap();
-    let late = foreign(&reader(&rooms, &room), &fork, "m.room.message", None, json!({"body": "late"}), 2);
+    let late = foreign(&reader(&rooms, &room), &fork, "m.room.message", None, &json!({"body": "late"}), 2);
     let id = rooms.receive(&room, vec![late]).await.unwrap().remove(0).unwrap();
     let reader = reader(&rooms, &room);
     assert!(reader.event_by_id(&id).unwrap().is_none());
@@ -296,7 +300,7 @@ async fn a_ban_and_a_change_of_state_on_two_forks_resolve_to_the_ban() {
     let fork = last(&reader(&rooms, &room));
     let carol = user_id!("@carol:there.example");
     let name = json!({"membership": "join", "displayname": "Carol"});
-    let rename = foreign(&reader(&rooms, &room), &fork, "m.room.member", Some(carol.as_str()), name, 5);
+    let rename = foreign(&reader(&rooms, &room), &fork, "m.room.member", Some(carol.as_str()), &name, 5);
     rooms.send(&room, message(alice(), "fork"), None).await.unwrap();
     rooms.receive(&room, vec![rename]).await.unwrap().remove(0).unwrap();
     change(&rooms, &room, &alice(), MembershipChange::Ban { user: carol.to_owned() }).await.unwrap();
@@ -313,18 +317,18 @@ async fn an_event_whose_ancestors_are_unknown_names_them() {
     let room = room_with_carol(&rooms).await;
     let reader = reader(&rooms, &room);
     let base = last(&reader);
-    let first = foreign(&reader, &base, "m.room.message", None, json!({"body": "1"}), 2);
+    let first = foreign(&reader, &base, "m.room.message", None, &json!({"body": "1"}), 2);
     let hole = StoredEvent::new(
         base.num,
         base.order,
         base.record.clone(),
         Arc::new(Pdu::parse_stored(first.event_id().clone(), first.json(), reader.rules(), false).unwrap()),
     );
-    let second = foreign(&reader, &hole, "m.room.message", None, json!({"body": "2"}), 3);
+    let second = foreign(&reader, &hole, "m.room.message", None, &json!({"body": "2"}), 3);
     let missing = first.event_id().clone();
     let refused = rooms.receive(&room, vec![second]).await.unwrap().remove(0);
     assert!(matches!(&refused, Err(RoomError::Missing(ids)) if *ids == [missing]), "{refused:?}");
-    let second = foreign(&reader, &hole, "m.room.message", None, json!({"body": "2"}), 3);
+    let second = foreign(&reader, &hole, "m.room.message", None, &json!({"body": "2"}), 3);
     let received = rooms.receive(&room, vec![first, second]).await.unwrap();
     assert!(received.iter().all(Result::is_ok), "{received:?}");
 }

@@ -81,12 +81,14 @@ pub(crate) struct Work {
     pub changes: Changes,
     added: Vec<Added>,
     redacted: Vec<EventNum>,
+    /// A change was recorded in part.
+    is_broken: bool,
 }
 
 impl Work {
     pub fn new(shared: Arc<Shared>, num: RoomNum, loaded: Loaded, changes: Changes) -> Self {
         let now = shared.clock.now();
-        Self { shared, num, now, loaded, changes, added: Vec::new(), redacted: Vec::new() }
+        Self { shared, num, now, loaded, changes, added: Vec::new(), redacted: Vec::new(), is_broken: false }
     }
 
     /// Whether the run changes the room itself.
@@ -120,7 +122,7 @@ impl Work {
                     return Ok(same);
                 }
                 let sender = change.pdu.sender().to_owned();
-                self.record(*change, self.loaded.head.state, txn)?;
+                self.record(&change, self.loaded.head.state, txn)?;
                 self.remember(txn, &sender, &event_id);
                 Ok(event_id)
             }
@@ -153,7 +155,7 @@ impl Work {
         let env = Env { now: self.now, key: &self.shared.key, fresh: "" };
         match decide(env, &self.loaded.room, input, &facts) {
             Verdict::Change(change) => {
-                self.record(*change, before, None)?;
+                self.record(&change, before, None)?;
                 Ok(event_id)
             }
             Verdict::Refused(refusal) => Err(refusal.into()),
@@ -198,6 +200,9 @@ impl Work {
 
     /// Writes the head, so that the batch can be committed.
     pub fn finish(&mut self) -> Result<(), RoomError> {
+        if self.is_broken {
+            return Err(RoomError::internal("a change could not be written down"));
+        }
         if self.has_events() {
             self.loaded.head.generation += 1;
             self.changes.put_room_head(self.num, &self.loaded.head)?;
@@ -286,7 +291,15 @@ impl Work {
         Ok(event.map(|event| event.pdu.clone()))
     }
 
-    fn record(&mut self, change: Change, state_before: StateRoot, txn: Option<&Txn>) -> Result<(), RoomError> {
+    /// Records a change. If that fails half-way, nothing of the run can be committed any more.
+    fn record(&mut self, change: &Change, state_before: StateRoot, txn: Option<&Txn>) -> Result<(), RoomError> {
+        self.is_broken = true;
+        self.write(change, state_before, txn)?;
+        self.is_broken = false;
+        Ok(())
+    }
+
+    fn write(&mut self, change: &Change, state_before: StateRoot, txn: Option<&Txn>) -> Result<(), RoomError> {
         let num = match self.changes.event_num(change.pdu.event_id())? {
             Some(known) => known,
             None => self.changes.ids().event()?,
@@ -363,7 +376,7 @@ impl Work {
         self.changes.append_event(nth, num, &record);
         self.changes.log(nth, &LogEntry::Event { room: self.num, event: num, member });
 
-        self.loaded.room.apply(&change);
+        self.loaded.room.apply(change);
         self.loaded.tips.insert(record.event_id.clone(), num);
         let tips = &change.tips;
         self.loaded.tips.retain(|id, _| tips.iter().any(|tip| tip.event_id == *id));

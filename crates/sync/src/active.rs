@@ -81,14 +81,14 @@ pub enum Happening {
     Receipt,
 }
 
-/// Users to be woken once all is noted.
+/// Users to be woken once all is noted: when this is dropped, so that a failure on the way leaves nobody behind
+/// who counts as about to be woken and never is.
 #[derive(Default)]
 pub struct ToWake(Vec<Arc<Active>>);
 
-impl ToWake {
-    /// Wakes them.
-    pub fn wake(self) {
-        for active in self.0 {
+impl Drop for ToWake {
+    fn drop(&mut self) {
+        for active in self.0.drain(..) {
             active.state().to_wake = false;
             active.notify.notify_waiters();
         }

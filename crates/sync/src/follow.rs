@@ -10,22 +10,27 @@ use tokio::sync::watch;
 
 /// How many entries of the log are read at once.
 const LOG_PAGE: usize = 1_000;
-/// How often it is looked whether somebody has stopped typing or syncing, while nothing else happens.
+/// How often it is looked whether somebody has stopped typing or syncing, while nothing else happens;
+/// also how often a log that can't be read is tried again.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// Follows the log until syncing ends.
 pub async fn follow(inner: Weak<Inner>, mut newest: watch::Receiver<Stamp>, mut ended: watch::Receiver<bool>) {
+    // Whether the log could not be read; then it is tried again, whether or not more happens.
+    let mut behind = false;
     loop {
         let anybody_types = inner.upgrade().is_some_and(|inner| inner.typing.is_anybody());
         tokio::select! {
             // Both end when what they watch is dropped.
             changed = newest.changed() => if changed.is_err() { return },
             _ended = ended.wait_for(|ended| *ended) => return,
-            () = tokio::time::sleep(IDLE_TICK), if anybody_types => {}
+            () = tokio::time::sleep(IDLE_TICK), if anybody_types || behind => {}
         }
         let Some(inner) = inner.upgrade() else { return };
         newest.mark_unchanged();
-        if let Err(error) = inner.catch_up() {
+        let caught_up = inner.catch_up();
+        behind = caught_up.is_err();
+        if let Err(error) = caught_up {
             tracing::error!(%error, "the log can't be read, so waiting syncs are not woken");
         }
         inner.let_typing_expire();
@@ -47,7 +52,7 @@ impl Inner {
                 self.note(&view, stamp, &entry, &mut to_wake)?;
             }
             self.active.set_followed(up_to);
-            to_wake.wake();
+            drop(to_wake);
             if !full {
                 return Ok(());
             }
@@ -110,6 +115,5 @@ impl Inner {
         for (room, count) in self.typing.expire(now) {
             self.active.note_typing(room, count, &mut to_wake);
         }
-        to_wake.wake();
     }
 }

@@ -96,7 +96,7 @@ impl Syncs {
         let room = self.0.joined_room(&view, user, room_id)?.num();
         let mut to_wake = ToWake::default();
         self.0.set_typing(room, user, typing.map(|time| time.unwrap_or(TYPING_DEFAULT)), &mut to_wake);
-        to_wake.wake();
+        drop(to_wake);
         Ok(())
     }
 }

@@ -43,7 +43,8 @@ base::config! {
     pub struct Config {
         /// The longest time that a sync waits for something to happen. Clients mostly ask for 30 seconds.
         pub timeout_max: Duration = Duration::from_mins(5),
-        /// How many initial syncs are put together at the same time. More wait for their turn.
+        /// How many syncs that look at all rooms of their user are put together at the same time: initial ones,
+        /// and those of clients that were away for long. More wait for their turn.
         pub initial_syncs_max: usize = 8,
         /// Of how many lazy-loading devices it is remembered which members they were sent, 4 KiB each at most.
         pub lazy_devices_max: usize = 20_000,
@@ -99,7 +100,8 @@ pub(crate) struct Inner {
     pub active: ActiveUsers,
     pub typing: Typing,
     pub sent: Cache<(OwnedUserId, OwnedDeviceId), Arc<Mutex<SentMembers>>>,
-    pub initial: Semaphore,
+    /// Held by those who look at all rooms of a user.
+    pub long: Arc<Semaphore>,
     pub waiting: AtomicUsize,
     pub ending: watch::Sender<bool>,
     /// How much of the log is read to find what happened. Beyond, all rooms of the user are looked at.
@@ -128,7 +130,7 @@ impl Syncs {
             // Counting on from the time keeps tokens from before a restart behind those from after it.
             typing: Typing::new(clock.now().0),
             sent: Cache::new(config.lazy_devices_max.max(1)),
-            initial: Semaphore::new(config.initial_syncs_max.max(1)),
+            long: Arc::new(Semaphore::new(config.initial_syncs_max.max(1))),
             waiting: AtomicUsize::new(0),
             records,
             rooms,

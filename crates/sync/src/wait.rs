@@ -98,17 +98,19 @@ impl Inner {
         active: &Arc<Active>,
         since: Option<SyncToken>,
     ) -> Result<Answer, SyncError> {
-        let initial = since.is_none() || request.full_state;
-        if !initial {
-            return self.assemble(request, active, since);
+        if let Some(answer) = self.assemble_if_short(request, active, since)? {
+            return Ok(answer);
         }
-        // It may take long: it gets a thread of its own, and few run at the same time.
-        let permit = self.initial.acquire().await.map_err(SyncError::internal)?;
+        // All rooms of the user are looked at, which may take long: it gets a thread of its own, and few run at
+        // the same time. The permit goes with the work, which goes on if the client doesn't wait for it.
+        let permit = self.long.clone().acquire_owned().await.map_err(SyncError::internal)?;
         let (inner, request, active) = (self.clone(), request.clone(), active.clone());
-        let work = tokio::task::spawn_blocking(move || inner.assemble(&request, &active, since));
-        let answer = work.await.map_err(SyncError::internal)?;
-        drop(permit);
-        answer
+        let work = tokio::task::spawn_blocking(move || {
+            let answer = inner.assemble(&request, &active, since);
+            drop(permit);
+            answer
+        });
+        work.await.map_err(SyncError::internal)?
     }
 }
 

@@ -65,13 +65,35 @@ struct Sections {
 }
 
 impl Inner {
-    /// What happened after `since`.
+    /// What happened after `since`, however long it takes to find that out.
     pub fn assemble(
         &self,
         request: &SyncRequest,
         active: &Active,
         since: Option<SyncToken>,
     ) -> Result<Answer, SyncError> {
+        let answer = self.assemble_within(request, active, since, true)?;
+        answer.ok_or_else(|| SyncError::internal("a sync was given up that may take long"))
+    }
+
+    /// What happened after `since`; `None` if all rooms of the user have to be looked at to find that out, which
+    /// [`Inner::assemble`] does.
+    pub fn assemble_if_short(
+        &self,
+        request: &SyncRequest,
+        active: &Active,
+        since: Option<SyncToken>,
+    ) -> Result<Option<Answer>, SyncError> {
+        self.assemble_within(request, active, since, false)
+    }
+
+    fn assemble_within(
+        &self,
+        request: &SyncRequest,
+        active: &Active,
+        since: Option<SyncToken>,
+        may_be_long: bool,
+    ) -> Result<Option<Answer>, SyncError> {
         // The count of what is volatile is taken before the rest: what changes in between is told twice
         // instead of never.
         let volatile = self.typing.count();
@@ -82,12 +104,15 @@ impl Inner {
             Some(since) if !request.full_state => self.changed(&view, &request.user_id, active, since.stamp)?,
             _ => Changed::Anywhere,
         };
+        if !may_be_long && changed == Changed::Anywhere {
+            return Ok(None);
+        }
         let typing = match since {
             Some(since) => self.typing.changed_after(since.volatile),
             None => Vec::new(),
         };
         if typing.is_empty() && matches!(&changed, Changed::Here { rooms, account_data: false } if rooms.is_empty()) {
-            return Ok(Answer { token, body: None });
+            return Ok(Some(Answer { token, body: None }));
         }
         let filter = filter_of(&view, &request.user_id, request.filter.as_ref())?;
         let context = Context {
@@ -107,7 +132,7 @@ impl Inner {
             sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         }
         let body = context.response(active, changed, typing)?;
-        Ok(Answer { token, body })
+        Ok(Some(Answer { token, body }))
     }
 
     fn sent_members(&self, request: &SyncRequest) -> Arc<Mutex<SentMembers>> {

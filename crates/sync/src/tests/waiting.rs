@@ -162,3 +162,44 @@ async fn the_memory_of_a_wait_is_small() {
     let future = world.syncs.sync(request(&bob(), None));
     assert!(std::mem::size_of_val(&future) <= 1024, "{}", std::mem::size_of_val(&future));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_who_was_away_for_long_takes_a_turn_and_one_who_was_not_does_not() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let before = world.sync(&bob(), None).await;
+    world.say(&room, &alice(), "1").await;
+    let (records, rooms) = (world.records.clone(), world.rooms.clone());
+    let syncs = Syncs::with_log_read_max(records, rooms, world.clock.clone(), Config::default(), 1);
+    let turns = u32::try_from(Config::default().initial_syncs_max).unwrap();
+    let all_turns = syncs.0.long.clone().acquire_many_owned(turns).await.unwrap();
+
+    let now = world.syncs.token().to_string();
+    syncs.sync(request(&alice(), Some(&now))).await.unwrap();
+    let long = syncs.sync(request(&bob(), Some(token(&before))));
+    tokio::pin!(long);
+    assert!(tokio::time::timeout(LONG, &mut long).await.is_err(), "all rooms are looked at, so it needs a turn");
+    drop(all_turns);
+    let response: Value = serde_json::from_str(&long.await.unwrap()).unwrap();
+    assert_eq!(short(&joined(&response, &room)["timeline"]), ["1"]);
+    assert_eq!(syncs.0.long.available_permits(), Config::default().initial_syncs_max, "the turn is given back");
+}
+
+#[tokio::test]
+async fn who_was_noted_is_woken_even_if_the_rest_of_the_log_cannot_be_read() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    world.sync(&bob(), None).await;
+    let active = world.syncs.0.active.enter(&bob(), UnixMillis(0), || world.records.view()).unwrap().unwrap();
+    let room = world.records.view().room_num(&room).unwrap().unwrap();
+    for at in 1..=2 {
+        let woken = active.notify.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        let mut to_wake = crate::active::ToWake::default();
+        world.syncs.0.active.note_room(room, crate::active::Happening::Event, base::Stamp(at), &mut to_wake);
+        // As when an error leaves the function that notes.
+        drop(to_wake);
+        assert!(tokio::time::timeout(Duration::ZERO, woken).await.is_ok(), "woken by note {at}");
+    }
+}

@@ -53,26 +53,23 @@ impl Accounts {
 
     /// Removes devices and ends their sessions. Those that don't exist are passed over.
     pub async fn remove_devices(&self, user: &UserId, devices: &[OwnedDeviceId]) -> Result<(), Error> {
-        let gone = self
-            .change(|changes| {
-                let mut gone = Vec::new();
-                for device in devices {
-                    if changes.view().device(user, device)?.is_some() {
-                        gone.extend(changes.clear_device(user, device)?);
-                    }
+        let (user, devices) = (user.to_owned(), devices.to_vec());
+        self.revoke(move |changes| {
+            let mut gone = Vec::new();
+            for device in &devices {
+                if changes.view().device(&user, device)?.is_some() {
+                    gone.extend(changes.clear_device(&user, device)?);
                 }
-                Ok(gone)
-            })
-            .await?;
-        self.0.cached.forget(&gone);
-        Ok(())
+            }
+            Ok(((), gone))
+        })
+        .await
     }
 
     /// Removes all devices of a user and ends all sessions.
     pub async fn remove_all_devices(&self, user: &UserId) -> Result<(), Error> {
-        let gone = self.change(|changes| end_all(changes, user, None)).await?;
-        self.0.cached.forget(&gone);
-        Ok(())
+        let user = user.to_owned();
+        self.revoke(move |changes| Ok(((), end_all(changes, &user, None)?))).await
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Error {
     /// Something else wrote at the same time, again and again.
     #[error("the change met others too often")]
     Contended,
+    /// The task that made the change was cut off; whether it was made is not known.
+    #[error("the change was cut off: {0}")]
+    CutOff(#[from] tokio::task::JoinError),
     /// The records can't be read.
     #[error(transparent)]
     Records(#[from] RecordsError),

@@ -27,11 +27,12 @@ pub use user::{EndSessions, Erase, NewUser};
 
 use base::{Clock, Random, UnixMillis};
 use password::Hasher;
-use records::{Changes, Records, View};
+use records::{Changes, Records, TokenHash, View};
 use ruma::{OwnedServerName, ServerName};
 use session::Cached;
 use std::sync::Arc;
 use store::CommitError;
+use tracing::Instrument as _;
 
 /// How often a change is decided again after another writer was first.
 const ATTEMPTS_MAX: usize = 10;
@@ -100,5 +101,23 @@ impl Accounts {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// As [`Self::change`], for changes that end sessions: `decide` returns the access tokens that are gone too,
+    /// and they are forgotten after the commit.
+    ///
+    /// Both are one task, since a client that hangs up takes its request with it: the commit would still be
+    /// made, and what it ended would be remembered as if it hadn't.
+    async fn revoke<T: Send + 'static>(
+        &self,
+        decide: impl Fn(&mut Changes) -> Result<(T, Vec<TokenHash>), Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let accounts = self.clone();
+        let work = async move {
+            let (decided, gone) = accounts.change(decide).await?;
+            accounts.0.cached.forget(&gone);
+            Ok(decided)
+        };
+        tokio::spawn(work.in_current_span()).await?
     }
 }

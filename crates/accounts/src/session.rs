@@ -7,7 +7,7 @@ use base::UnixMillis;
 use base::limits::ID_BYTES_MAX;
 use quick_cache::sync::Cache;
 use records::{AccessTokenRecord, Changes, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash};
-use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -133,17 +133,15 @@ impl Accounts {
 
     /// Retires what the access token replaces, now that it is used.
     async fn retire_before(&self, hash: &TokenHash) -> Result<(), Error> {
-        let gone = self
-            .change(|changes| {
-                let Some(record) = changes.view().access_token(hash)? else { return Ok(None) };
-                let Some(retired) = record.retires else { return Ok(None) };
-                let gone = retire(changes, &retired)?;
-                changes.put_access_token(hash, &AccessTokenRecord { retires: None, ..record })?;
-                Ok(gone)
-            })
-            .await?;
-        self.0.cached.forget(gone.as_slice());
-        Ok(())
+        let hash = *hash;
+        self.revoke(move |changes| {
+            let Some(record) = changes.view().access_token(&hash)? else { return Ok(((), Vec::new())) };
+            let Some(retired) = record.retires else { return Ok(((), Vec::new())) };
+            let gone = retire(changes, &retired)?;
+            changes.put_access_token(&hash, &AccessTokenRecord { retires: None, ..record })?;
+            Ok(((), gone.into_iter().collect()))
+        })
+        .await
     }
 
     async fn note_seen(&self, session: &SessionInfo, now: UnixMillis, address: IpAddr) -> Result<(), Error> {
@@ -185,25 +183,23 @@ impl Accounts {
         }
         let now = self.now();
         let tokens = self.new_tokens(new.can_refresh);
-        let gone = self
-            .change(|changes| {
-                let record = changes.view().user(user)?.ok_or(Error::NoSuchUser)?;
-                if record.deactivated_at.is_some() {
-                    return Err(Error::Deactivated);
-                }
-                changes.expect_user(user)?;
-                let gone = changes.clear_device_tokens(user, &device_id)?;
-                let device = match changes.view().device(user, &device_id)? {
-                    Some(device) => next(device),
-                    None => DeviceRecord { display_name: new.display_name.clone(), created_at: now, generation: 0 },
-                };
-                changes.put_device(user, &device_id, &device)?;
-                self.put_tokens(changes, user, &device_id, &tokens, None)?;
-                Ok(gone)
-            })
-            .await?;
-        self.0.cached.forget(&gone);
-        Ok(tokens.into_login(user.to_owned(), device_id))
+        let (accounts, user) = (self.clone(), user.to_owned());
+        self.revoke(move |changes| {
+            let record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
+            if record.deactivated_at.is_some() {
+                return Err(Error::Deactivated);
+            }
+            changes.expect_user(&user)?;
+            let gone = changes.clear_device_tokens(&user, &device_id)?;
+            let device = match changes.view().device(&user, &device_id)? {
+                Some(device) => next(device),
+                None => DeviceRecord { display_name: new.display_name.clone(), created_at: now, generation: 0 },
+            };
+            changes.put_device(&user, &device_id, &device)?;
+            accounts.put_tokens(changes, &user, &device_id, &tokens, None)?;
+            Ok((tokens.to_login(&user, &device_id), gone))
+        })
+        .await
     }
 
     /// Exchanges a refresh token for new tokens. The old one stays valid until one of the new ones is used; if
@@ -212,34 +208,32 @@ impl Accounts {
         let hash = token::hash(refresh_token);
         let now = self.now();
         let tokens = self.new_tokens(true);
-        let (user, device, gone) = self
-            .change(|changes| {
-                let record = changes.view().refresh_token(&hash)?;
-                let mut record = record.ok_or(Error::UnknownToken { soft_logout: false })?;
-                if record.expires_at.is_some_and(|expires_at| expires_at <= now) {
-                    return Err(Error::UnknownToken { soft_logout: true });
-                }
-                let (user, device_id) = (record.user_id.clone(), record.device_id.clone());
-                let device = changes.view().device(&user, &device_id)?;
-                let device = device.ok_or(Error::UnknownToken { soft_logout: false })?;
-                changes.put_device(&user, &device_id, &next(device))?;
-                let mut gone = Vec::new();
-                if let Some((access, refresh)) = record.successor.take() {
-                    changes.clear_access_token(&access, &user, &device_id);
-                    changes.clear_refresh_token(&refresh, &user, &device_id);
-                    gone.push(access);
-                }
-                if let Some(retired) = record.retires.take() {
-                    gone.extend(retire(changes, &retired)?);
-                }
-                record.successor = tokens.refresh.as_ref().map(|(_, refresh)| (tokens.access.1, *refresh));
-                changes.put_refresh_token(&hash, &record)?;
-                self.put_tokens(changes, &user, &device_id, &tokens, Some(hash))?;
-                Ok((user, device_id, gone))
-            })
-            .await?;
-        self.0.cached.forget(&gone);
-        Ok(tokens.into_login(user, device))
+        let accounts = self.clone();
+        self.revoke(move |changes| {
+            let record = changes.view().refresh_token(&hash)?;
+            let mut record = record.ok_or(Error::UnknownToken { soft_logout: false })?;
+            if record.expires_at.is_some_and(|expires_at| expires_at <= now) {
+                return Err(Error::UnknownToken { soft_logout: true });
+            }
+            let (user, device_id) = (record.user_id.clone(), record.device_id.clone());
+            let device = changes.view().device(&user, &device_id)?;
+            let device = device.ok_or(Error::UnknownToken { soft_logout: false })?;
+            changes.put_device(&user, &device_id, &next(device))?;
+            let mut gone = Vec::new();
+            if let Some((access, refresh)) = record.successor.take() {
+                changes.clear_access_token(&access, &user, &device_id);
+                changes.clear_refresh_token(&refresh, &user, &device_id);
+                gone.push(access);
+            }
+            if let Some(retired) = record.retires.take() {
+                gone.extend(retire(changes, &retired)?);
+            }
+            record.successor = tokens.refresh.as_ref().map(|(_, refresh)| (tokens.access.1, *refresh));
+            changes.put_refresh_token(&hash, &record)?;
+            accounts.put_tokens(changes, &user, &device_id, &tokens, Some(hash))?;
+            Ok((tokens.to_login(&user, &device_id), gone))
+        })
+        .await
     }
 
     fn new_tokens(&self, can_refresh: bool) -> NewTokens {
@@ -291,12 +285,12 @@ enum Known {
 }
 
 impl NewTokens {
-    fn into_login(self, user_id: OwnedUserId, device_id: OwnedDeviceId) -> Login {
+    fn to_login(&self, user_id: &UserId, device_id: &DeviceId) -> Login {
         Login {
-            user_id,
-            device_id,
-            access_token: self.access.0,
-            refresh_token: self.refresh.map(|(token, _)| token),
+            user_id: user_id.to_owned(),
+            device_id: device_id.to_owned(),
+            access_token: self.access.0.clone(),
+            refresh_token: self.refresh.as_ref().map(|(token, _)| token.clone()),
             expires_in: self.lifetime,
         }
     }

@@ -4,13 +4,16 @@ use crate::{
     Accounts, Config, EndSessions, Erase, Error, FILTERS_MAX, NewSession, NewUser, SessionInfo, default_push_rules,
 };
 use base::config::ByteSize;
-use base::{FakeClock, Secret, SeededRandom, UnixMillis};
+use base::{FakeClock, Secret, SeededRandom, Stamp, UnixMillis};
 use records::Records;
 use ruma::{OwnedUserId, owned_server_name};
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use store::MemoryEngine;
+use store::{Batch, CommitError, Engine, MemoryEngine, Snapshot, Stamps};
+use tokio::sync::watch;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -21,15 +24,52 @@ struct Agency {
 }
 
 async fn agency(change: impl FnOnce(&mut Config)) -> Agency {
+    agency_over(Arc::new(MemoryEngine::new()), change).await
+}
+
+async fn agency_over(engine: Arc<dyn Engine>, change: impl FnOnce(&mut Config)) -> Agency {
     let mut config = Config::default();
     config.password.argon2_memory = ByteSize::kib(8);
     config.password.argon2_passes = 1;
     change(&mut config);
     let clock = Arc::new(FakeClock::new(UnixMillis(1_000_000)));
-    let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+    let records = Records::open(engine).await.unwrap();
     let (server_name, random) = (owned_server_name!("example.org"), Arc::new(SeededRandom::new(1)));
     let accounts = Accounts::open(records.clone(), server_name, clock.clone(), random, config).unwrap();
     Agency { clock, records, accounts }
+}
+
+/// Commits at once, but tells only later that it has.
+struct Late(MemoryEngine);
+
+impl Engine for Late {
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        self.0.snapshot()
+    }
+
+    fn commit(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Stamps, CommitError>> + Send>> {
+        let commit = self.0.commit(batch);
+        Box::pin(async move {
+            let outcome = commit.await;
+            tokio::task::yield_now().await;
+            outcome
+        })
+    }
+
+    fn newest(&self) -> watch::Receiver<Stamp> {
+        self.0.newest()
+    }
+}
+
+/// Starts a request and hangs up.
+async fn cut_off<T>(request: impl Future<Output = T>) {
+    let mut request = Box::pin(request);
+    let first = std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context).is_pending())).await;
+    assert!(first, "the request was done at once");
+    drop(request);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn secret(password: &str) -> Secret<String> {
@@ -226,4 +266,31 @@ fn the_default_push_rules_name_the_user() {
     let rules = serde_json::to_string(&default_push_rules(&user)).unwrap();
     assert!(rules.contains("@alice:example.org"));
     assert!(rules.contains(".m.rule.master"));
+}
+
+#[tokio::test]
+async fn a_session_has_ended_though_the_client_that_ended_it_hung_up() {
+    let agency = agency_over(Arc::new(Late(MemoryEngine::new())), |_| {}).await;
+    let user = agency.user("alice").await;
+    let remembered = async || {
+        let token = agency.begin(&user).await;
+        agency.who(&token).await.unwrap();
+        (agency.who(&token).await.unwrap().device_id.clone(), token)
+    };
+    let (device, token) = remembered().await;
+    cut_off(agency.accounts.remove_devices(&user, std::slice::from_ref(&device))).await;
+    assert!(agency.who(&token).await.is_err());
+
+    let (_, token) = remembered().await;
+    cut_off(agency.accounts.remove_all_devices(&user)).await;
+    assert!(agency.who(&token).await.is_err());
+
+    let (device, token) = remembered().await;
+    let new = NewSession { device_id: Some(device), ..NewSession::default() };
+    cut_off(agency.accounts.begin_session(&user, new)).await;
+    assert!(agency.who(&token).await.is_err());
+
+    let (_, token) = remembered().await;
+    cut_off(agency.accounts.deactivate(&user, Erase::Nothing)).await;
+    assert!(agency.who(&token).await.is_err());
 }

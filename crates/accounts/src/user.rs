@@ -132,22 +132,21 @@ impl Accounts {
     ) -> Result<(), Error> {
         self.check_strength(&password)?;
         let password = self.0.hasher.hash(password, &*self.0.random).await?;
-        let gone = self
-            .change(|changes| {
-                let record = changes.view().user(user)?.ok_or(Error::NoSuchUser)?;
-                if record.deactivated_at.is_some() {
-                    return Err(Error::Deactivated);
-                }
-                changes.put_user(user, &UserRecord { password: Some(password.clone()), ..record })?;
-                match &end_sessions {
-                    EndSessions::None => Ok(Vec::new()),
-                    EndSessions::All => end_all(changes, user, None),
-                    EndSessions::AllBut(device) => end_all(changes, user, Some(device)),
-                }
-            })
-            .await?;
-        self.0.cached.forget(&gone);
-        Ok(())
+        let user = user.to_owned();
+        self.revoke(move |changes| {
+            let record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
+            if record.deactivated_at.is_some() {
+                return Err(Error::Deactivated);
+            }
+            changes.put_user(&user, &UserRecord { password: Some(password.clone()), ..record })?;
+            let gone = match &end_sessions {
+                EndSessions::None => Vec::new(),
+                EndSessions::All => end_all(changes, &user, None)?,
+                EndSessions::AllBut(device) => end_all(changes, &user, Some(device))?,
+            };
+            Ok(((), gone))
+        })
+        .await
     }
 
     /// Deactivates an account for good: nobody can log in to it or take its name. Its sessions and devices end;
@@ -158,21 +157,19 @@ impl Accounts {
     /// join later (the record's `erased` says so). Device keys, backups and pushers go when there are any.
     pub async fn deactivate(&self, user: &UserId, erase: Erase) -> Result<(), Error> {
         let now = self.now();
-        let gone = self
-            .change(|changes| {
-                let mut record = changes.view().user(user)?.ok_or(Error::NoSuchUser)?;
-                record.deactivated_at = record.deactivated_at.or(Some(now));
-                if erase == Erase::Everything {
-                    record.erased = true;
-                    record.password = None;
-                    changes.clear_stored(user);
-                }
-                changes.put_user(user, &record)?;
-                end_all(changes, user, None)
-            })
-            .await?;
-        self.0.cached.forget(&gone);
-        Ok(())
+        let user = user.to_owned();
+        self.revoke(move |changes| {
+            let mut record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
+            record.deactivated_at = record.deactivated_at.or(Some(now));
+            if erase == Erase::Everything {
+                record.erased = true;
+                record.password = None;
+                changes.clear_stored(&user);
+            }
+            changes.put_user(&user, &record)?;
+            Ok(((), end_all(changes, &user, None)?))
+        })
+        .await
     }
 }
 

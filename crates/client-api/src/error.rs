@@ -139,6 +139,12 @@ impl ApiError {
             .with("soft_logout", json!(soft_logout))
     }
 
+    /// Whether the server is at fault.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     /// Too much, too often; `retry_after` tells when to try again.
     #[must_use]
     pub fn limit_exceeded(retry_after: Duration) -> Self {
@@ -202,7 +208,10 @@ impl From<AccountsError> for ApiError {
             AccountsError::TooLarge(_) => Self::too_large(message),
             AccountsError::KeyTooLarge => Self::key_too_large(message),
             AccountsError::ProfileTooLarge => Self::profile_too_large(message),
-            AccountsError::Hashing(_) | AccountsError::Records(_) | AccountsError::Commit(_) => {
+            AccountsError::Hashing(_)
+            | AccountsError::CutOff(_)
+            | AccountsError::Records(_)
+            | AccountsError::Commit(_) => {
                 Self::internal(&message)
             }
         }

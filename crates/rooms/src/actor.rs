@@ -1,9 +1,8 @@
 //! The one writer of a room: a task with a bounded mailbox while the room is busy, nothing while it is not.
 
 use crate::work::{Loaded, Work};
-use crate::{RoomError, Rooms, Txn};
-use base::RoomNum;
-use records::Changes;
+use crate::{RoomError, Rooms, Txn, WeakRooms};
+use base::{EventNum, RoomNum};
 use room_core::{Draft, Room};
 use rules::CheckedPdu;
 use ruma::{OwnedEventId, OwnedUserId};
@@ -22,34 +21,48 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What a room is told to do, and where the answer goes.
 pub(crate) enum Command {
     /// Send an event.
-    Send { draft: Draft, txn: Option<Txn>, reply: Reply<OwnedEventId> },
+    Send {
+        draft: Draft,
+        txn: Option<Txn>,
+        /// What the draft was made for: refused as outdated if that has changed.
+        basis: Option<Basis>,
+        reply: Reply<OwnedEventId>,
+    },
     /// Take in events of another server.
     Receive { events: Vec<CheckedPdu>, reply: Reply<Received> },
     /// Let a user forget the room.
     Forget { user: OwnedUserId, reply: Reply<()> },
 }
 
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
+/// The membership event of a user that a draft was made for; none if they had none.
+pub(crate) struct Basis {
+    pub user: OwnedUserId,
+    pub event: Option<EventNum>,
+}
 
 /// What became of each event that was received, in their order.
 pub(crate) type Received = Vec<Result<OwnedEventId, RoomError>>;
 
-/// An answer that waits for the commit.
-enum Answer {
-    Received(Received, Reply<Received>),
-    Sent(OwnedEventId, Reply<OwnedEventId>),
-    Forgotten(Reply<()>),
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
+
+/// What was decided about a command. It is told when the run is on disk, refusals too: they may stand on what
+/// the run itself has changed.
+enum Decided {
+    Sent(Result<OwnedEventId, RoomError>),
+    Received(Received),
+    Forgotten(Result<(), RoomError>),
 }
 
 /// Starts the task of a room.
-pub(crate) fn start(rooms: Rooms, num: RoomNum) -> mpsc::Sender<Command> {
+pub(crate) fn start(rooms: &Rooms, num: RoomNum) -> mpsc::Sender<Command> {
     let (sender, receiver) = mpsc::channel(MAILBOX_MAX);
-    tokio::spawn(Actor { rooms, num, loaded: None }.run(receiver));
+    tokio::spawn(Actor { rooms: rooms.downgrade(), num, loaded: None }.run(receiver));
     sender
 }
 
+/// It does not keep the rooms alive: their last handle holds the senders of all mailboxes, and ends all tasks.
 struct Actor {
-    rooms: Rooms,
+    rooms: WeakRooms,
     num: RoomNum,
     /// The room as the last commit left it; forgotten when a commit fails, so that memory never runs ahead
     /// of the disk.
@@ -60,13 +73,14 @@ impl Actor {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Command>) {
         let mut run = Vec::new();
         loop {
-            match timeout(IDLE, mailbox.recv_many(&mut run, RUN_MAX)).await {
+            let received = timeout(IDLE, mailbox.recv_many(&mut run, RUN_MAX)).await;
+            let Some(rooms) = self.rooms.upgrade() else { return };
+            match received {
                 Ok(0) => return,
-                Ok(_) => self.decide(run.drain(..)).await,
+                Ok(_) => self.decide(&rooms, run.drain(..)).await,
                 // Commands are sent under the lock of the mailbox's entry: nobody can send to one that is gone.
                 Err(_) => {
-                    let idle = self.rooms.mailboxes().remove_if(&self.num, |_, _| mailbox.is_empty());
-                    if idle.is_some() {
+                    if rooms.mailboxes().remove_if(&self.num, |_, _| mailbox.is_empty()).is_some() {
                         return;
                     }
                 }
@@ -74,52 +88,54 @@ impl Actor {
         }
     }
 
-    /// Decides about commands in turn, and commits them in as few batches as their size allows.
-    async fn decide(&mut self, run: impl Iterator<Item = Command>) {
+    /// Decides about commands in turn, and commits them in as few batches as their size allows. If a batch
+    /// cannot be written because of what is in it, each of its commands gets one of its own, so that none
+    /// suffers for another.
+    async fn decide(&mut self, rooms: &Rooms, run: impl Iterator<Item = Command>) {
         let mut run = run.peekable();
-        while run.peek().is_some() {
-            let mut work = match self.begin() {
+        while let Some(first) = run.next() {
+            let mut batch = vec![first];
+            let mut work = match self.begin(rooms) {
                 Ok(work) => work,
                 Err(error) => {
                     tracing::error!(room = %self.num, %error, "a room cannot be read");
-                    run.for_each(|command| command.fail(RoomError::internal(error.to_string())));
+                    batch.into_iter().chain(run).for_each(|command| command.fail(&error));
                     return;
                 }
             };
-            let mut answers = Vec::new();
-            while work.changes.bytes() < base::limits::BATCH_BYTES_SOFT_MAX
-                && let Some(command) = run.next()
+            let mut decided: Vec<Decided> = batch.iter_mut().map(|command| perform(&mut work, command)).collect();
+            // Other servers' events are committed by themselves: they can't be decided about a second time.
+            while !matches!(batch.last(), Some(Command::Receive { .. }))
+                && work.changes.bytes() < base::limits::BATCH_BYTES_SOFT_MAX
+                && let Some(mut command) = run.next_if(|next| !matches!(next, Command::Receive { .. }))
             {
-                answers.extend(perform(&mut work, command));
+                decided.push(perform(&mut work, &mut command));
+                batch.push(command);
             }
-            let finished = work.finish();
-            if work.changes.is_empty() {
-                self.loaded = Some(work.loaded);
-                answers.into_iter().for_each(Answer::succeed);
-                continue;
-            }
-            let changes = std::mem::replace(&mut work.changes, self.rooms.no_changes());
-            let committed = work.committed();
-            let outcome = match finished {
-                Ok(()) => self.commit(changes).await,
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(stamps) => {
-                    self.loaded = Some(committed.publish(self.rooms.shared(), stamps));
-                    answers.into_iter().for_each(Answer::succeed);
-                }
-                Err(error) => {
-                    for answer in answers {
-                        answer.fail(&error);
+            match self.finish(rooms, work).await {
+                Ok(()) => batch.into_iter().zip(decided).for_each(|(command, decided)| command.answer(decided)),
+                Err(RoomError::TooLarge(_) | RoomError::Unwritable) if batch.len() > 1 => {
+                    for mut command in batch {
+                        let outcome = match self.begin(rooms) {
+                            Ok(mut work) => {
+                                let decided = perform(&mut work, &mut command);
+                                self.finish(rooms, work).await.map(|()| decided)
+                            }
+                            Err(error) => Err(error),
+                        };
+                        match outcome {
+                            Ok(decided) => command.answer(decided),
+                            Err(error) => command.fail(&error),
+                        }
                     }
                 }
+                Err(error) => batch.into_iter().for_each(|command| command.fail(&error)),
             }
         }
     }
 
-    fn begin(&mut self) -> Result<Work, RoomError> {
-        let view = self.rooms.records().view();
+    fn begin(&mut self, rooms: &Rooms) -> Result<Work, RoomError> {
+        let view = rooms.records().view();
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
             None => {
@@ -127,53 +143,52 @@ impl Actor {
                 let rules = rules::room_rules(&head.version)
                     .ok_or_else(|| RoomError::UnsupportedVersion(head.version.to_string()))?;
                 let room = Room::new(Some(head.room_id.clone()), head.version.clone(), rules);
-                Loaded::read(self.rooms.shared(), &view, head, room)?
+                Loaded::read(rooms.shared(), &view, head, room)?
             }
         };
-        let changes = self.rooms.records().changes(&view);
-        Ok(Work::new(self.rooms.shared_arc(), self.num, loaded, changes))
+        let changes = rooms.records().changes(&view);
+        Ok(Work::new(rooms.shared_arc(), self.num, loaded, changes))
     }
 
-    async fn commit(&self, changes: Changes) -> Result<store::Stamps, RoomError> {
-        self.rooms.records().commit(changes).await.map_err(|error| {
-            if !matches!(error, CommitError::Conflict) {
+    /// Commits a run, and only then keeps what it made of the room.
+    async fn finish(&mut self, rooms: &Rooms, mut work: Work) -> Result<(), RoomError> {
+        work.finish()?;
+        if work.changes.is_empty() {
+            self.loaded = Some(work.loaded);
+            return Ok(());
+        }
+        let changes = std::mem::replace(&mut work.changes, rooms.no_changes());
+        let stamps = rooms.records().commit(changes).await.map_err(|error| {
+            if !matches!(error, CommitError::Conflict | CommitError::TooLarge) {
                 tracing::error!(room = %self.num, %error, "a room's changes were not committed");
             }
-            error.into()
-        })
+            RoomError::from(error)
+        })?;
+        self.loaded = Some(work.committed().publish(rooms.shared(), stamps));
+        Ok(())
     }
 }
 
-/// Does what a command says. An answer that must wait for the commit is returned, a refusal is sent.
-fn perform(work: &mut Work, command: Command) -> Option<Answer> {
+/// Decides about a command.
+fn perform(work: &mut Work, command: &mut Command) -> Decided {
     match command {
-        Command::Send { draft, txn, reply } => match work.draft(draft, txn.as_ref()) {
-            Ok(event_id) => Some(Answer::Sent(event_id, reply)),
-            Err(error) => {
-                respond(reply, Err(error));
-                None
-            }
-        },
-        Command::Receive { events, reply } => {
-            let received = events.into_iter().map(|event| work.event(event)).collect();
-            Some(Answer::Received(received, reply))
+        Command::Send { draft, txn, basis, .. } => {
+            Decided::Sent(work.draft(draft.clone(), txn.as_ref(), basis.as_ref()))
         }
-        Command::Forget { user, reply } => match work.forget(&user) {
-            Ok(()) => Some(Answer::Forgotten(reply)),
-            Err(error) => {
-                respond(reply, Err(error));
-                None
-            }
-        },
+        Command::Receive { events, .. } => {
+            Decided::Received(std::mem::take(events).into_iter().map(|event| work.event(event)).collect())
+        }
+        Command::Forget { user, .. } => Decided::Forgotten(work.forget(user)),
     }
 }
 
-impl Answer {
-    fn succeed(self) {
-        match self {
-            Self::Sent(event_id, reply) => respond(reply, Ok(event_id)),
-            Self::Received(received, reply) => respond(reply, Ok(received)),
-            Self::Forgotten(reply) => respond(reply, Ok(())),
+impl Command {
+    fn answer(self, decided: Decided) {
+        match (self, decided) {
+            (Self::Send { reply, .. }, Decided::Sent(answer)) => respond(reply, answer),
+            (Self::Receive { reply, .. }, Decided::Received(answer)) => respond(reply, Ok(answer)),
+            (Self::Forget { reply, .. }, Decided::Forgotten(answer)) => respond(reply, answer),
+            (command, _) => command.fail(&RoomError::Unwritable),
         }
     }
 
@@ -183,16 +198,6 @@ impl Answer {
             RoomError::TooLarge(reason) => RoomError::TooLarge(reason.clone()),
             error => RoomError::internal(error.to_string()),
         };
-        match self {
-            Self::Sent(_, reply) => respond(reply, Err(error)),
-            Self::Received(_, reply) => respond(reply, Err(error)),
-            Self::Forgotten(reply) => respond(reply, Err(error)),
-        }
-    }
-}
-
-impl Command {
-    fn fail(self, error: RoomError) {
         match self {
             Self::Send { reply, .. } => respond(reply, Err(error)),
             Self::Receive { reply, .. } => respond(reply, Err(error)),
@@ -216,7 +221,7 @@ impl Rooms {
         let (reply, answer) = oneshot::channel();
         let mut command = command(reply);
         loop {
-            let mailbox = self.mailboxes().entry(num).or_insert_with(|| start(self.clone(), num));
+            let mailbox = self.mailboxes().entry(num).or_insert_with(|| start(self, num));
             match mailbox.try_send(command) {
                 Ok(()) => break,
                 Err(mpsc::error::TrySendError::Full(_)) => return Err(RoomError::Overloaded),

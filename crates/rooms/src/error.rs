@@ -36,6 +36,12 @@ pub enum RoomError {
     /// An event refers to others that are not known here.
     #[error("{} events must be known first", .0.len())]
     Missing(Vec<ruma::OwnedEventId>),
+    /// The room has changed since the request was planned: plan it again.
+    #[error("the room has changed meanwhile")]
+    Outdated,
+    /// What was decided could not be written down.
+    #[error("the decision could not be written down")]
+    Unwritable,
     /// More is waiting for this room than it takes in. Trying again later helps.
     #[error("the room is overloaded")]
     Overloaded,

@@ -72,7 +72,7 @@ impl Rooms {
             if draft.kind == "m.room.create" {
                 draft.timestamp = Some(at);
             }
-            work.draft(draft, None).map_err(|error| match error {
+            work.draft(draft, None, None).map_err(|error| match error {
                 RoomError::Forbidden(reason) => RoomError::InvalidRoomState(reason),
                 error => error,
             })?;

@@ -23,7 +23,7 @@ pub use membership::MembershipChange;
 pub use reader::{Recipient, RoomReader};
 pub use room_core::Draft;
 
-use actor::Command;
+use actor::{Basis, Command};
 use base::{Clock, Random, RoomNum};
 use dashmap::DashMap;
 use event::Events;
@@ -32,13 +32,15 @@ use records::{AliasRecord, Changes, Membership, Records, View};
 use rules::{CheckedPdu, SigningKey};
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use store::CommitError;
 use tokio::sync::mpsc;
 use work::Shared;
 
 /// How many of a user's rooms are written to at the same time when their profile changes or they leave all.
 const ROOMS_AT_ONCE: usize = 16;
+/// How often a membership change is planned again because the member's own membership has changed meanwhile.
+const PLANS_MAX: usize = 8;
 /// How many joined members of this server are looked at to find one who may let somebody in.
 const AUTHORISERS_MAX: usize = 1000;
 
@@ -71,6 +73,16 @@ pub struct Txn {
 /// The rooms of an agency. Cheap to clone.
 #[derive(Clone)]
 pub struct Rooms(Arc<Inner>);
+
+/// The rooms, for those who should not keep them alive.
+#[derive(Clone)]
+pub(crate) struct WeakRooms(Weak<Inner>);
+
+impl WeakRooms {
+    pub fn upgrade(&self) -> Option<Rooms> {
+        self.0.upgrade().map(Rooms)
+    }
+}
 
 struct Inner {
     records: Records,
@@ -117,6 +129,10 @@ impl Rooms {
         &self.0.records
     }
 
+    pub(crate) fn downgrade(&self) -> WeakRooms {
+        WeakRooms(Arc::downgrade(&self.0))
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
     }
@@ -149,7 +165,7 @@ impl Rooms {
     /// id of the event that did.
     pub async fn send(&self, room_id: &RoomId, draft: Draft, txn: Option<Txn>) -> Result<OwnedEventId, RoomError> {
         let num = num_of(&self.0.records.view(), room_id)?;
-        self.tell(num, |reply| Command::Send { draft, txn, reply }).await
+        self.tell(num, |reply| Command::Send { draft, txn, basis: None, reply }).await
     }
 
     /// Takes in events of another server, oldest first, and answers what became of each. One whose ancestors
@@ -177,6 +193,27 @@ impl Rooms {
         reason: Option<String>,
         extra: Option<JsonObject>,
     ) -> Result<Option<OwnedEventId>, RoomError> {
+        for _ in 0..PLANS_MAX {
+            let planned = self.plan_membership(room_id, sender, &change, reason.clone(), extra.clone())?;
+            let Some((num, draft, basis)) = planned else { return Ok(None) };
+            let basis = Some(basis);
+            match self.tell(num, |reply| Command::Send { draft, txn: None, basis, reply }).await {
+                Err(RoomError::Outdated) => {}
+                outcome => return outcome.map(Some),
+            }
+        }
+        Err(RoomError::Overloaded)
+    }
+
+    /// Makes the draft of a membership change from the room as it is now; none if nothing is to change.
+    fn plan_membership(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        change: &MembershipChange,
+        reason: Option<String>,
+        extra: Option<JsonObject>,
+    ) -> Result<Option<(RoomNum, Draft, Basis)>, RoomError> {
         let view = self.0.records.view();
         let reader = self.reader_by_id(&view, room_id)?.ok_or(RoomError::NotFound("the room"))?;
         let target = change.target(sender);
@@ -185,23 +222,19 @@ impl Rooms {
         let power = reader.power_levels()?;
         let is_local = target.server_name() == self.server_name();
         let own_profile = if is_local { Some(profile(&view, target)?) } else { None };
+        let membership = current.as_ref().map(|record| record.membership);
         let facts = Facts {
-            current: current
-                .as_ref()
-                .zip(event.as_ref())
-                .map(|(record, event)| (record.membership, event.pdu.content())),
+            current: membership.zip(event.as_ref().map(|event| event.pdu.content())),
             sender_joined: reader.is_joined(sender)?,
             power: &power,
             profile: own_profile.as_ref(),
-            door: self.door(&reader, &change, target, current.as_ref().map(|record| record.membership), &power)?,
+            door: self.door(&reader, change, target, membership, &power)?,
         };
-        let draft = match membership::plan(sender, &change, &facts, reason, extra)? {
-            Outcome::Send(draft) => draft,
-            Outcome::Unchanged => return Ok(None),
-        };
-        let num = reader.num();
-        drop((reader, view));
-        self.tell(num, |reply| Command::Send { draft, txn: None, reply }).await.map(Some)
+        let basis = Basis { user: target.to_owned(), event: current.as_ref().map(|record| record.event) };
+        match membership::plan(sender, change, &facts, reason, extra)? {
+            Outcome::Send(draft) => Ok(Some((reader.num(), draft, basis))),
+            Outcome::Unchanged => Ok(None),
+        }
     }
 
     /// What the join rules make of somebody who joins without an invitation.

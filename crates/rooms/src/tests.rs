@@ -11,6 +11,7 @@ use ruma::events::room::member::MembershipState;
 use ruma::{OwnedUserId, owned_server_name, owned_user_id, user_id};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use store::CommitError;
 use store::{Direction, MemoryEngine};
 
 fn key(server: OwnedServerName, seed: u8) -> SigningKey {
@@ -331,4 +332,99 @@ async fn an_event_whose_ancestors_are_unknown_names_them() {
     let second = foreign(&reader, &hole, "m.room.message", None, &json!({"body": "2"}), 3);
     let received = rooms.receive(&room, vec![first, second]).await.unwrap();
     assert!(received.iter().all(Result::is_ok), "{received:?}");
+}
+
+#[tokio::test]
+async fn an_event_may_follow_one_that_failed_softly_in_the_same_run() {
+    let rooms = rooms().await;
+    let room = room_with_carol(&rooms).await;
+    let fork = last(&reader(&rooms, &room));
+    let carol = user_id!("@carol:there.example");
+    change(&rooms, &room, &alice(), MembershipChange::Ban { user: carol.to_owned() }).await.unwrap();
+    let reader = reader(&rooms, &room);
+    let first = foreign(&reader, &fork, "m.room.message", None, &json!({"body": "1"}), 2);
+    let pdu = Pdu::parse_stored(first.event_id().clone(), first.json(), reader.rules(), false).unwrap();
+    let after_first = StoredEvent::new(fork.num, fork.order, fork.record.clone(), Arc::new(pdu));
+    let second = foreign(&reader, &after_first, "m.room.message", None, &json!({"body": "2"}), 3);
+    let received = rooms.receive(&room, vec![first, second]).await.unwrap();
+    assert!(received.iter().all(Result::is_ok), "{received:?}");
+    assert!(bodies(&whole_timeline(&reader)).is_empty());
+}
+
+#[tokio::test]
+async fn a_change_that_was_planned_on_an_old_membership_is_planned_again() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PublicChat).await;
+    change(&rooms, &room, &bob(), MembershipChange::Join).await.unwrap();
+    let planned = rooms.plan_membership(&room, &alice(), &MembershipChange::Kick { user: bob() }, None, None);
+    let (num, draft, basis) = planned.unwrap().unwrap();
+    change(&rooms, &room, &alice(), MembershipChange::Ban { user: bob() }).await.unwrap();
+    let basis = Some(basis);
+    let late = rooms.tell(num, |reply| Command::Send { draft, txn: None, basis, reply }).await;
+    assert!(matches!(late, Err(RoomError::Outdated)), "{late:?}");
+    assert_eq!(reader(&rooms, &room).membership(&bob()).unwrap().unwrap().1.membership, Membership::Ban);
+}
+
+#[tokio::test]
+async fn the_last_handle_ends_the_tasks_of_all_rooms() {
+    let rooms = rooms().await;
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PrivateChat).await;
+    rooms.send(&room, message(alice(), "x"), None).await.unwrap();
+    let left = rooms.downgrade();
+    assert!(left.upgrade().is_some());
+    drop(rooms);
+    let ended = async {
+        while left.upgrade().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), ended).await.expect("before the tasks are idle");
+}
+
+/// A memory engine whose commits fail while it is told so.
+struct Failing {
+    engine: MemoryEngine,
+    fails: std::sync::atomic::AtomicBool,
+}
+
+impl store::Engine for Failing {
+    fn snapshot(&self) -> Arc<dyn store::Snapshot> {
+        self.engine.snapshot()
+    }
+
+    fn commit(
+        &self,
+        batch: store::Batch,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<store::Stamps, CommitError>> + Send>> {
+        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Box::pin(async { Err(CommitError::Unknown) });
+        }
+        self.engine.commit(batch)
+    }
+
+    fn newest(&self) -> tokio::sync::watch::Receiver<base::Stamp> {
+        self.engine.newest()
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_committed_is_in_nobodys_memory() {
+    let engine = Arc::new(Failing { engine: MemoryEngine::new(), fails: false.into() });
+    let records = Records::open(engine.clone()).await.unwrap();
+    let clock = Arc::new(FakeClock::new(UnixMillis(1)));
+    let signing = Arc::new(key(owned_server_name!("here.example"), 1));
+    let rooms = Rooms::new(records, signing, clock, Arc::new(SeededRandom::new(1)), Config::default());
+    let room = room_of(&rooms, RoomVersionId::V12, Preset::PublicChat).await;
+    let first = rooms.send(&room, message(alice(), "1"), None).await.unwrap();
+    engine.fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    let lost = rooms.send(&room, message(alice(), "2"), None).await;
+    assert!(matches!(lost, Err(RoomError::Internal(_))), "{lost:?}");
+    assert!(change(&rooms, &room, &bob(), MembershipChange::Join).await.is_err());
+    engine.fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    let refused = rooms.send(&room, message(bob(), "3"), None).await;
+    assert!(matches!(refused, Err(RoomError::Forbidden(_))), "{refused:?}");
+    rooms.send(&room, message(alice(), "4"), None).await.unwrap();
+    let reader = reader(&rooms, &room);
+    assert_eq!(bodies(&whole_timeline(&reader)), ["1", "4"]);
+    assert_eq!(last(&reader).pdu.prev_events(), [first]);
 }

@@ -1,5 +1,6 @@
 //! One run of decisions about a room: facts looked up, decisions recorded, all in one batch.
 
+use crate::actor::Basis;
 use crate::event::{Events, StoredEvent};
 use crate::reader::{kind_text, membership_of, recorded};
 use crate::{RoomError, Txn};
@@ -20,6 +21,8 @@ use store::Stamps;
 
 /// How many entries of the current state are kept at hand between decisions.
 const HOT_MAX: usize = 256;
+/// The most bytes of one event that those outside of the room get to see; larger ones are left out.
+const STRIPPED_BYTES_MAX: usize = 4096;
 /// The letters of an event id's localpart in room versions 1 and 2.
 const EVENT_ID_LETTERS: usize = 24;
 
@@ -81,6 +84,8 @@ pub(crate) struct Work {
     pub changes: Changes,
     added: Vec<Added>,
     redacted: Vec<EventNum>,
+    /// All events that the run has written, in the timeline or not.
+    written: HashMap<EventNum, Arc<Pdu>>,
     /// A change was recorded in part.
     is_broken: bool,
 }
@@ -88,7 +93,17 @@ pub(crate) struct Work {
 impl Work {
     pub fn new(shared: Arc<Shared>, num: RoomNum, loaded: Loaded, changes: Changes) -> Self {
         let now = shared.clock.now();
-        Self { shared, num, now, loaded, changes, added: Vec::new(), redacted: Vec::new(), is_broken: false }
+        Self {
+            shared,
+            num,
+            now,
+            loaded,
+            changes,
+            added: Vec::new(),
+            redacted: Vec::new(),
+            written: HashMap::new(),
+            is_broken: false,
+        }
     }
 
     /// Whether the run changes the room itself.
@@ -97,7 +112,12 @@ impl Work {
     }
 
     /// Decides about a draft, and records what comes of it.
-    pub fn draft(&mut self, draft: Draft, txn: Option<&Txn>) -> Result<OwnedEventId, RoomError> {
+    pub fn draft(&mut self, draft: Draft, txn: Option<&Txn>, basis: Option<&Basis>) -> Result<OwnedEventId, RoomError> {
+        if let Some(basis) = basis
+            && self.changes.membership(&basis.user, self.num)?.map(|record| record.event) != basis.event
+        {
+            return Err(RoomError::Outdated);
+        }
         if let Some(txn) = txn
             && let Some((_, event_id)) = self.changes.txn(txn.scope(&draft.sender), &txn.txn_id)?
         {
@@ -201,7 +221,7 @@ impl Work {
     /// Writes the head, so that the batch can be committed.
     pub fn finish(&mut self) -> Result<(), RoomError> {
         if self.is_broken {
-            return Err(RoomError::internal("a change could not be written down"));
+            return Err(RoomError::Unwritable);
         }
         if self.has_events() {
             self.loaded.head.generation += 1;
@@ -284,8 +304,8 @@ impl Work {
 
     /// An event, one of this run included.
     fn pdu(&self, num: EventNum) -> Result<Option<Arc<Pdu>>, RoomError> {
-        if let Some(added) = self.added.iter().find(|added| added.num == num) {
-            return Ok(Some(added.pdu.clone()));
+        if let Some(pdu) = self.written.get(&num) {
+            return Ok(Some(pdu.clone()));
         }
         let event = self.shared.events.get_one(self.changes.view(), &self.loaded.room.rules, num)?;
         Ok(event.map(|event| event.pdu.clone()))
@@ -315,6 +335,7 @@ impl Work {
             sent_by: txn.map(|txn| SentBy { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() }),
             json: change.pdu.json().to_owned(),
         };
+        self.written.insert(num, change.pdu.clone());
         match &change.standing {
             Standing::Accepted => {}
             Standing::SoftFailed(reason) | Standing::Rejected(reason) => {
@@ -497,6 +518,8 @@ impl Work {
             parts.extend(self.current(key)?.and_then(|(_, pdu)| stripped_state(&pdu)));
         }
         parts.extend(stripped_state(member));
+        // It is stored with every invitation and told before anybody has agreed to anything.
+        parts.retain(|part| part.len() <= STRIPPED_BYTES_MAX);
         Ok(format!("[{}]", parts.join(",")))
     }
 
@@ -509,6 +532,7 @@ impl Work {
             pdu.json().clone_into(&mut added.record.json);
             added.record.redacted_by = Some(by);
             added.pdu = Arc::new(pdu);
+            self.written.insert(num, added.pdu.clone());
             self.changes.append_event(added.nth, num, &added.record);
             self.refresh_hot(num)?;
             return Ok(());

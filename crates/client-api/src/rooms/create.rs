@@ -7,6 +7,7 @@ use crate::wire::{Reply, Wire};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
 use rooms::{CreateRoom, InitialState, Preset};
+use ruma::OwnedUserId;
 use ruma::api::client::room::Visibility;
 use ruma::api::client::room::create_room::v3::{Request, Response, RoomPreset};
 use ruma::serde::{JsonObject, Raw};
@@ -22,8 +23,13 @@ pub(super) async fn create(
 ) -> Result<Reply<Response>, ApiError> {
     state.limit(Class::Other, &session)?;
     let request = read(request)?;
-    for user in &request.invite {
+    let members = request.initial_state.iter().filter(|event| event.kind == "m.room.member");
+    let members: Vec<_> = members.filter_map(|event| OwnedUserId::try_from(event.state_key.as_str()).ok()).collect();
+    for user in request.invite.iter().chain(&members) {
         refuse_remote(&state, user)?;
+    }
+    if !(request.invite.is_empty() && members.is_empty()) {
+        state.limit(Class::Invite, &session)?;
     }
     let room_id = state.rooms.create(&session.user_id, request).await?;
     Ok(Reply(Response::new(room_id)))

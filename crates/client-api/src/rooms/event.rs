@@ -17,8 +17,10 @@ pub(super) async fn event(
     Args((room_id, event_id)): Args<(OwnedRoomId, OwnedEventId)>,
 ) -> Result<Json<Box<RawValue>>, ApiError> {
     // To those outside of the room, its events don't exist either.
-    let access =
-        Access::of(&state, &session, &room_id).map_err(|_| ApiError::not_found("the event is not known here"))?;
+    let access = Access::of(&state, &session, &room_id).map_err(|error| match error {
+        error if error.is_internal() => error,
+        _ => ApiError::not_found("the event is not known here"),
+    })?;
     let event = access.event(&event_id)?;
     Ok(Json(access.client_event(&event)?))
 }

@@ -22,6 +22,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -112,7 +113,7 @@ async fn set(
     state_key: String,
     content: Box<RawValue>,
 ) -> Result<Reply<Response>, ApiError> {
-    state.limit(Class::Message, session)?;
+    state.limit(class(&kind, &content), session)?;
     check_type(&kind)?;
     if state_key.len() > ID_BYTES_MAX {
         return Err(ApiError::too_large(format!("a state key has at most {ID_BYTES_MAX} bytes")));
@@ -129,6 +130,24 @@ async fn set(
     let draft = Draft::state(session.user_id.clone(), kind, state_key, content);
     let event_id = state.rooms.send(room_id, draft, None).await.map_err(as_outsider)?;
     Ok(Reply(Response::new(event_id)))
+}
+
+/// Invitations, joins and knocks count as such, whichever endpoint they come by.
+fn class(kind: &str, content: &RawValue) -> Class {
+    #[derive(Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow)]
+        membership: Cow<'a, str>,
+    }
+
+    if kind != "m.room.member" {
+        return Class::Message;
+    }
+    match serde_json::from_str::<Content<'_>>(content.get()).as_ref().map(|content| &*content.membership) {
+        Ok("invite") => Class::Invite,
+        Ok("join" | "knock") => Class::Join,
+        _ => Class::Message,
+    }
 }
 
 fn object(content: &RawValue) -> Result<JsonObject, ApiError> {

@@ -3,6 +3,7 @@
 use crate::admin::{Answer, Ask, User};
 use crate::body::{Body, Face};
 use crate::config::{self, Config};
+use crate::files::{sync_parent, write_whole};
 use crate::held_store::HeldStore;
 use crate::keys;
 use crate::well_known::WellKnown;
@@ -16,7 +17,7 @@ use rooms::Rooms;
 use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
 use std::fmt;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,11 +65,13 @@ impl Agency {
     /// Opens an agency: its folder, its key, its store, and what works on them.
     pub async fn open(config: &config::Agency, shared: &Shared) -> anyhow::Result<Self> {
         let server_name = config.server_name.0.clone();
-        prepare_folder(&config.data_dir)?;
-        claim_folder(&config.data_dir, server_name.as_str())?;
+        if let Some(warning) = prepare_folder(&config.data_dir)? {
+            tracing::warn!(agency = %server_name, "{warning}");
+        }
         let (clock, random) = (shared.clock.clone(), shared.random.clone());
         let (store, closed) = HeldStore::new(open_store(&config.data_dir, &shared.memory).await?);
-        // The store is locked from here on, so that two processes can't both make a key.
+        // The store is locked from here on, so that two processes can't both claim the folder or make a key.
+        claim_folder(&config.data_dir, server_name.as_str())?;
         let key = keys::load_or_create(&config.data_dir, server_name.clone(), &*random)?;
         let records = Records::open(store.clone()).await?;
         let (accounts_config, name) = (config.accounts.clone(), server_name.clone());
@@ -197,20 +200,39 @@ fn with_client_address(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Makes the data folder, for its owner only.
-fn prepare_folder(folder: &Path) -> anyhow::Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("the data folder {} can't be made", folder.display()))
+/// Makes the data folder, for its owner only. What is wrong with one that is there already, if others can get at
+/// the key and the messages in it: it is not refused, because the operator may mean a group to read it.
+fn prepare_folder(folder: &Path) -> anyhow::Result<Option<String>> {
+    let context = || format!("the data folder {} can't be made", folder.display());
+    if !folder.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(context)?;
+        sync_parent(folder).with_context(context)?;
+    }
+    let found = std::fs::metadata(folder).with_context(context)?;
+    let mode = found.mode() & 0o777;
+    Ok((found.is_dir() && mode & 0o077 != 0).then(|| {
+        let folder = folder.display();
+        format!(
+            "others than its owner have access to the data folder {folder} (mode {mode:04o}), and it holds the signing \
+             key and all messages: chmod 0700 {folder}"
+        )
+    }))
 }
 
-/// Marks the data folder with the name of its agency, so that a slip in the configuration can't mix two.
+/// Marks the data folder with the name of its agency, so that a slip in the configuration can't mix two. The store
+/// in it must be locked.
 fn claim_folder(folder: &Path, server_name: &str) -> anyhow::Result<()> {
     let file = folder.join("server_name");
     match std::fs::read_to_string(&file) {
         Ok(found) if found.trim() == server_name => Ok(()),
+        Ok(found) if found.trim().is_empty() => {
+            bail!("{} is empty; write the server name into it to which this data belongs", file.display())
+        }
         Ok(found) => bail!("it has the data of {}: a server name can't be changed", found.trim()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::write(&file, format!("{server_name}\n"))
-            .with_context(|| format!("{} can't be written", file.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_whole(&file, format!("{server_name}\n").as_bytes())
+                .with_context(|| format!("{} can't be written", file.display()))
+        }
         Err(error) => Err(error).with_context(|| format!("{} can't be read", file.display())),
     }
 }
@@ -218,6 +240,7 @@ fn claim_folder(folder: &Path, server_name: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_folder_belongs_to_one_server_name() {
@@ -226,5 +249,25 @@ mod tests {
         claim_folder(folder.path(), "a.example").unwrap();
         let error = claim_folder(folder.path(), "b.example").unwrap_err();
         assert!(error.to_string().contains("a.example"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_whose_name_is_lost_is_not_given_to_another() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("server_name"), "").unwrap();
+        let error = claim_folder(folder.path(), "a.example").unwrap_err();
+        assert!(error.to_string().contains("is empty; write the server name"), "{error}");
+    }
+
+    #[test]
+    fn a_new_folder_is_its_owners_only_and_an_open_one_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("agencies").join("a.example");
+        assert_eq!(prepare_folder(&data).unwrap(), None);
+        assert_eq!(std::fs::metadata(&data).unwrap().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o750)).unwrap();
+        let warning = prepare_folder(&data).unwrap().unwrap();
+        assert!(warning.contains("mode 0750") && warning.contains(data.to_str().unwrap()), "{warning}");
+        assert_eq!(std::fs::metadata(&data).unwrap().mode() & 0o777, 0o750, "it is the operator's to change");
     }
 }

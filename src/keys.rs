@@ -4,14 +4,13 @@
 //! which is how other homeservers keep theirs, so that a key can be carried over. Who reads it can speak
 //! for the agency: only its owner may.
 
+use crate::files::write_whole;
 use anyhow::{Context, bail};
 use base::{Random, Secret, random_string};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rules::SigningKey;
 use ruma::OwnedServerName;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 const FILE: &str = "signing.key";
@@ -39,16 +38,7 @@ fn create(file: &Path, random: &dyn Random) -> anyhow::Result<String> {
     let mut seed = [0; SEED_BYTES];
     random.fill(&mut seed);
     let text = format!("ed25519 a_{} {}\n", random_string(random, 6), STANDARD_NO_PAD.encode(seed));
-    let context = || format!("{} can't be written", file.display());
-    // Written aside, synced and then named, so that a loss of power leaves a whole key or none.
-    let aside = file.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    let mut opened = options.write(true).create(true).truncate(true).mode(0o600).open(&aside).with_context(context)?;
-    opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all()).with_context(context)?;
-    std::fs::rename(&aside, file).with_context(context)?;
-    if let Some(folder) = file.parent() {
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)?;
-    }
+    write_whole(file, text.as_bytes()).with_context(|| format!("{} can't be written", file.display()))?;
     Ok(text)
 }
 

@@ -10,6 +10,7 @@ pub mod agency;
 mod body;
 pub mod cli;
 pub mod config;
+mod files;
 mod front;
 mod health;
 mod held_store;

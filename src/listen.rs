@@ -27,8 +27,10 @@ use tokio_util::task::TaskTracker;
 /// How long a listener waits after it could not accept, such as for want of files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How long a listener waits for more of a request whose first bytes don't tell what it is.
+/// How long a listener waits for more of a request whose first bytes don't tell what it is: at first, and at most
+/// after it has waited twice as long each time. The rest mostly comes at once; who stalls costs next to nothing.
 const PEEK_RETRY: Duration = Duration::from_millis(10);
+const PEEK_RETRY_MAX: Duration = Duration::from_millis(250);
 
 /// How often a quiet HTTP/2 connection is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_mins(1);
@@ -160,6 +162,7 @@ impl Listener {
 async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     const PREFACE: &[u8] = b"PRI ";
     let mut begun = [0; PREFACE.len()];
+    let mut pause = PEEK_RETRY;
     loop {
         let length = stream.peek(&mut begun).await?;
         let begun = begun.get(..length).unwrap_or_default();
@@ -167,7 +170,8 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
             return Ok(begun == PREFACE);
         }
         // Less than four bytes came and could be either; the stream is readable, so it can't tell when more come.
-        tokio::time::sleep(PEEK_RETRY).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PEEK_RETRY_MAX);
     }
 }
 

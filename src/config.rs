@@ -40,7 +40,7 @@ base::config! {
         pub log: Log,
         /// What one client may ask of the server.
         pub limits: Limits,
-        /// The memory of the whole process.
+        /// The memory of the stores. The process takes more than that: see below.
         pub memory: Memory,
         /// What happens on SIGTERM and SIGINT.
         pub shutdown: Shutdown,
@@ -71,7 +71,8 @@ base::config! {
         /// The certificate and its chain, as PEM. Read again on SIGHUP.
         #[example = r#""/etc/chancery/tls/fullchain.pem""#]
         pub certificate: PathBuf,
-        /// The private key of the certificate, as PEM. Read again on SIGHUP.
+        /// The private key of the certificate, as PEM. Read again on SIGHUP. The user that the server runs as
+        /// must be able to read it, and nobody else should.
         #[example = r#""/etc/chancery/tls/privkey.pem""#]
         pub key: PathBuf,
     }
@@ -85,7 +86,7 @@ base::config! {
         /// The name of the homeserver, the part of user ids after the colon. It can never be changed.
         #[example = r#""agency.example""#]
         pub server_name: ServerName,
-        /// The folder of its data. Each agency has its own.
+        /// The folder of its data. Each agency has its own. It is made if it isn't there, for its owner only.
         #[example = r#""/var/lib/chancery/agency.example""#]
         pub data_dir: PathBuf,
         /// The host names under which clients reach it, besides its server name. If the file has only one
@@ -167,9 +168,10 @@ base::config! {
         /// "text" for people or "json" for machines.
         pub format: LogFormat = LogFormat::Text,
         /// Which messages: "error", "warn", "info", "debug" or "trace", and finer with
-        /// "info,chancery=debug". Every request is logged at "debug". The environment variable
-        /// CHANCERY_LOG overrides it.
-        pub filter: String = "info".to_owned(),
+        /// "info,chancery=debug". Every request is logged at "debug"; "ruma_state_res=warn" keeps out what
+        /// the library that authorizes events says of each. The environment variable CHANCERY_LOG overrides
+        /// it.
+        pub filter: String = "info,ruma_state_res=warn".to_owned(),
     }
 }
 
@@ -191,7 +193,9 @@ base::config! {
         pub request_bytes_max: ByteSize = ByteSize::mib(2),
         /// The largest head of a request: its line and headers. At least 8 KiB.
         pub head_bytes_max: ByteSize = ByteSize::kib(32),
-        /// How long the head of a request may take to arrive; also how long an idle connection is kept.
+        /// How long the head of a request, and before it a TLS handshake, may take to arrive; also how long a
+        /// connection is kept that has not asked anything yet, and an idle HTTP/1.1 connection. An idle HTTP/2
+        /// connection is kept for as long as it answers the ping that it is sent every minute.
         pub head_timeout: Duration = Duration::from_mins(1),
         /// How long a request may take, except one that waits for news (/sync).
         pub request_timeout: Duration = Duration::from_mins(1),
@@ -203,12 +207,15 @@ base::config! {
 }
 
 base::config! {
-    /// The memory of the whole process.
+    /// The memory of the stores.
     #[check = Memory::check]
     pub struct Memory {
-        /// What caches and write buffers may take together, over all agencies. Connections, long polls and
-        /// work in progress come on top. A quarter of the machine's memory is a good start for a large
-        /// agency.
+        /// What RocksDB's block cache (with indexes and filters) and its write buffers may take together, over
+        /// all agencies. On top come, for each agency, 32 MiB of recent events, the sessions
+        /// (accounts.sessions.cached_max), the members that lazy-loading devices were sent
+        /// (sync.lazy_devices_max), passwords being hashed (accounts.password), and rooms and users who are
+        /// active; and for the process, connections, long polls and work in progress. A quarter of the
+        /// machine's memory is a good start for a large agency.
         pub budget: ByteSize = ByteSize::mib(256),
     }
 }

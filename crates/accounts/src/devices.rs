@@ -5,6 +5,9 @@ use crate::{Accounts, Error};
 use records::{DeviceRecord, LastSeen};
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 
+/// How many devices a user can have: so many that all of them, with the longest names, are removed by one commit.
+/// Logins in the same moment can go beyond it by their number.
+pub const DEVICES_MAX: usize = 1000;
 /// The longest name of a device, in bytes.
 const DISPLAY_NAME_BYTES_MAX: usize = 1000;
 

@@ -25,6 +25,9 @@ pub enum Error {
     /// The user has no such device.
     #[error("there is no such device")]
     NoSuchDevice,
+    /// The user has as many devices as one can have.
+    #[error("there are too many devices: log out some that are not in use any more")]
+    TooManyDevices,
     /// The user name is taken.
     #[error("the user name is taken")]
     UserInUse,

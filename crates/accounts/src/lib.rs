@@ -18,12 +18,15 @@ mod token;
 mod user;
 
 pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Terms};
-pub use devices::Device;
+pub use devices::{DEVICES_MAX, Device};
 pub use error::Error;
 pub use profile::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 pub use session::{Login, NewSession, SessionInfo};
-pub use stored::{ACCOUNT_DATA_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX, default_push_rules};
-pub use user::{EndSessions, Erase, NewUser};
+pub use stored::{
+    ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX,
+    default_push_rules,
+};
+pub use user::{EndSessions, Erase, NewUser, Verified};
 
 use base::{Clock, Random, UnixMillis};
 use password::Hasher;

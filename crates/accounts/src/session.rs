@@ -1,8 +1,8 @@
 //! Sessions: what tokens stand for.
 
-use crate::devices::check_display_name;
+use crate::devices::{DEVICES_MAX, check_display_name};
 use crate::token::{self, ACCESS_PREFIX, REFRESH_PREFIX};
-use crate::{Accounts, Error, Sessions};
+use crate::{Accounts, Error, Sessions, Verified};
 use base::UnixMillis;
 use base::limits::ID_BYTES_MAX;
 use quick_cache::sync::Cache;
@@ -39,6 +39,9 @@ pub struct NewSession {
     pub display_name: Option<String>,
     /// The client can refresh its token.
     pub can_refresh: bool,
+    /// The check of the password that the session is owed to, if it is: a password that was changed meanwhile
+    /// begins none.
+    pub proof: Option<Verified>,
 }
 
 /// What a client gets to use a session.
@@ -189,10 +192,16 @@ impl Accounts {
             if record.deactivated_at.is_some() {
                 return Err(Error::Deactivated);
             }
+            if new.proof.as_ref().is_some_and(|proof| !proof.is_of(&record)) {
+                return Err(Error::WrongPassword);
+            }
             changes.expect_user(&user)?;
             let gone = changes.clear_device_tokens(&user, &device_id)?;
             let device = match changes.view().device(&user, &device_id)? {
                 Some(device) => next(device),
+                None if changes.view().device_count(&user, DEVICES_MAX)? >= DEVICES_MAX => {
+                    return Err(Error::TooManyDevices);
+                }
                 None => DeviceRecord { display_name: new.display_name.clone(), created_at: now, generation: 0 },
             };
             changes.put_device(&user, &device_id, &device)?;

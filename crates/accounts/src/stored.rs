@@ -10,6 +10,11 @@ use sha2::{Digest, Sha256};
 
 /// The largest content of a piece of account data, in bytes.
 pub const ACCOUNT_DATA_BYTES_MAX: usize = 256 * 1024;
+/// How many pieces of account data a user can have, over all rooms. The server's own count too, such as the read
+/// marker of each room.
+pub const ACCOUNT_DATA_ENTRIES_MAX: u64 = 10_000;
+/// How many bytes of account data a user can have, over all rooms.
+pub const ACCOUNT_DATA_TOTAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The largest filter, in bytes of JSON.
 pub const FILTER_BYTES_MAX: usize = 64 * 1024;
 /// How many filters a user can store.
@@ -40,6 +45,8 @@ impl Accounts {
     }
 
     /// Stores account data: a JSON object. Logs it for the user's syncs, unless it is what is stored already.
+    ///
+    /// Who has as much as a user can have can still replace what is there by something smaller.
     pub async fn set_account_data(
         &self,
         user: &UserId,
@@ -55,7 +62,15 @@ impl Accounts {
         }
         self.change(|changes| {
             if changes.view().account_data(user, room, kind)?.as_deref() != Some(content) {
+                let before = changes.view().account_data_usage(user)?;
                 changes.put_account_data(user, room, kind, content)?;
+                let after = changes.account_data_usage(user)?;
+                if after.entries > before.entries.max(ACCOUNT_DATA_ENTRIES_MAX) {
+                    return Err(Error::TooLarge("the number of pieces of account data"));
+                }
+                if after.bytes > before.bytes.max(ACCOUNT_DATA_TOTAL_BYTES_MAX) {
+                    return Err(Error::TooLarge("all of the user's account data together"));
+                }
             }
             Ok(())
         })

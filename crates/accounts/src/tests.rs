@@ -1,12 +1,13 @@
 //! Accounts over the memory engine. What clients see of them is tested with the client API.
 
 use crate::{
-    Accounts, Config, EndSessions, Erase, Error, FILTERS_MAX, NewSession, NewUser, SessionInfo, default_push_rules,
+    ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, Accounts, Config, DEVICES_MAX,
+    EndSessions, Erase, Error, FILTERS_MAX, NewSession, NewUser, SessionInfo, default_push_rules,
 };
 use base::config::ByteSize;
 use base::{FakeClock, Secret, SeededRandom, Stamp, UnixMillis};
 use records::Records;
-use ruma::{OwnedUserId, owned_server_name};
+use ruma::{OwnedRoomId, OwnedUserId, owned_server_name, room_id};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -293,4 +294,72 @@ async fn a_session_has_ended_though_the_client_that_ended_it_hung_up() {
     let (_, token) = remembered().await;
     cut_off(agency.accounts.deactivate(&user, Erase::Nothing)).await;
     assert!(agency.who(&token).await.is_err());
+}
+
+#[tokio::test]
+async fn a_password_that_is_replaced_between_its_check_and_the_login_begins_no_session() {
+    let agency = agency(|_| {}).await;
+    let user = agency.user("alice").await;
+    let proof = Some(agency.accounts.check_password(&user, secret("correct horse")).await.unwrap());
+    let new = NewSession { proof, ..NewSession::default() };
+    agency.accounts.begin_session(&user, new.clone()).await.unwrap();
+    agency.accounts.set_password(&user, secret("battery staple"), EndSessions::All).await.unwrap();
+    assert!(matches!(agency.accounts.begin_session(&user, new).await, Err(Error::WrongPassword)));
+    assert!(agency.accounts.devices(&user).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_user_has_only_so_many_devices_and_all_of_them_end_at_once() {
+    let agency = agency(|_| {}).await;
+    let user = agency.user(&"a".repeat(242)).await;
+    let new = |number: usize| NewSession {
+        device_id: Some(format!("{number:0>255}").into()),
+        display_name: Some("n".repeat(1000)),
+        can_refresh: true,
+        proof: None,
+    };
+    let mut last = None;
+    for number in 0..DEVICES_MAX {
+        let login = agency.accounts.begin_session(&user, new(number)).await.unwrap();
+        let login = agency.accounts.refresh(&login.refresh_token.unwrap()).await.unwrap();
+        agency.who(&login.access_token).await.unwrap();
+        last = Some(agency.accounts.refresh(&login.refresh_token.unwrap()).await.unwrap());
+    }
+    let refused = agency.accounts.begin_session(&user, new(DEVICES_MAX)).await;
+    assert!(matches!(refused, Err(Error::TooManyDevices)));
+    agency.accounts.begin_session(&user, new(0)).await.unwrap();
+    agency.accounts.deactivate(&user, Erase::Everything).await.unwrap();
+    assert!(agency.accounts.devices(&user).unwrap().is_empty());
+    assert!(agency.who(&last.unwrap().access_token).await.is_err());
+}
+
+#[tokio::test]
+async fn a_user_has_only_so_many_pieces_of_account_data() {
+    let agency = agency(|_| {}).await;
+    let user = agency.user("alice").await;
+    for number in 0..ACCOUNT_DATA_ENTRIES_MAX {
+        agency.accounts.set_account_data(&user, None, &number.to_string(), "{}").await.unwrap();
+    }
+    let refused = agency.accounts.set_account_data(&user, None, "more", "{}").await;
+    assert!(matches!(refused, Err(Error::TooLarge(_))));
+    agency.accounts.set_account_data(&user, None, "7", "{\"n\":1}").await.unwrap();
+    let bob = agency.user("bob").await;
+    agency.accounts.set_account_data(&bob, None, "more", "{}").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_has_only_so_many_bytes_of_account_data_over_all_rooms() {
+    let agency = agency(|_| {}).await;
+    let user = agency.user("alice").await;
+    let content = format!("{{\"a\":\"{}\"}}", "a".repeat(ACCOUNT_DATA_BYTES_MAX - 8));
+    let fit = ACCOUNT_DATA_TOTAL_BYTES_MAX / u64::try_from(ACCOUNT_DATA_BYTES_MAX).unwrap() - 1;
+    for number in 0..fit {
+        let room = OwnedRoomId::try_from(format!("!{number}:example.org")).unwrap();
+        agency.accounts.set_account_data(&user, Some(&room), "large", &content).await.unwrap();
+    }
+    let room = room_id!("!0:example.org");
+    let set = async |kind, content| agency.accounts.set_account_data(&user, Some(room), kind, content).await;
+    assert!(matches!(set("more", &content).await, Err(Error::TooLarge(_))));
+    set("large", "{}").await.unwrap();
+    set("more", &content).await.unwrap();
 }

@@ -42,6 +42,17 @@ pub enum Erase {
     Everything,
 }
 
+/// Which password was found to be right, so that what follows can tell whether it still is.
+#[derive(Clone, Debug)]
+pub struct Verified(Secret<String>);
+
+impl Verified {
+    /// Whether the password of the user is still the one that was checked.
+    pub(crate) fn is_of(&self, user: &UserRecord) -> bool {
+        user.password.as_ref() == Some(self.0.expose())
+    }
+}
+
 impl Accounts {
     /// A localpart for a user who chose none.
     #[must_use]
@@ -109,17 +120,17 @@ impl Accounts {
 
     /// Checks a user's password. Whether the user or the password is wrong can be told neither by the error nor
     /// by the time it takes. That the account is deactivated is said only to who knows its password.
-    pub async fn check_password(&self, user: &UserId, password: Secret<String>) -> Result<(), Error> {
+    pub async fn check_password(&self, user: &UserId, password: Secret<String>) -> Result<Verified, Error> {
         if password.expose().len() > PASSWORD_BYTES_MAX {
             return Err(Error::WrongPassword);
         }
         let record = self.view().user(user)?;
         let deactivated = record.as_ref().is_some_and(|record| record.deactivated_at.is_some());
         let hash = record.and_then(|record| record.password);
-        match self.0.hasher.verify(password, hash).await? {
-            false => Err(Error::WrongPassword),
-            true if deactivated => Err(Error::Deactivated),
-            true => Ok(()),
+        match (self.0.hasher.verify(password, hash.clone()).await?, hash) {
+            (false, _) | (true, None) => Err(Error::WrongPassword),
+            (true, Some(_)) if deactivated => Err(Error::Deactivated),
+            (true, Some(hash)) => Ok(Verified(Secret::new(hash))),
         }
     }
 

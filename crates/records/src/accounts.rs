@@ -157,6 +157,12 @@ impl View {
             .collect()
     }
 
+    /// How many devices a user has, counted up to `count_max`.
+    pub fn device_count(&self, user: &UserId, count_max: usize) -> Result<usize, RecordsError> {
+        let range = DEVICE.key().text(user.as_str()).prefix_range();
+        Ok(self.scan(DEVICE, range, Direction::Forward, count_max)?.len())
+    }
+
     /// Where a device was last seen.
     pub fn last_seen(&self, user: &UserId, device: &DeviceId) -> Result<Option<LastSeen>, RecordsError> {
         self.get(LAST_SEEN, &last_seen_key(user, device))

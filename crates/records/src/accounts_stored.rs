@@ -1,10 +1,11 @@
 //! What users store: profiles, account data, filters.
 
 use crate::codec::{self, RecordsError};
-use crate::tables::{ACCOUNT_DATA, ACCOUNT_DATA_BY_STAMP, FILTER, PROFILE, Table};
+use crate::tables::{ACCOUNT_DATA, ACCOUNT_DATA_BY_STAMP, ACCOUNT_DATA_USAGE, FILTER, PROFILE, Table};
 use crate::{Changes, LogEntry, View};
 use base::Stamp;
 use ruma::{OwnedRoomId, RoomId, UserId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::key::{KeyBuilder, KeyReader};
 use store::{Hole, Row, Stamped};
@@ -25,6 +26,31 @@ pub struct AccountDatum {
     pub stamp: Stamp,
 }
 
+/// How much account data a user has, over all rooms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountDataUsage {
+    /// How many pieces.
+    pub entries: u64,
+    /// Their bytes, keys included.
+    pub bytes: u64,
+}
+
+impl AccountDataUsage {
+    fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.entries = self.entries.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(row_bytes(key, value));
+    }
+
+    fn remove(&mut self, key: &[u8], value: &[u8]) {
+        self.entries = self.entries.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(row_bytes(key, value));
+    }
+}
+
+fn row_bytes(key: &[u8], value: &[u8]) -> u64 {
+    u64::try_from(key.len().saturating_add(value.len())).unwrap_or(u64::MAX)
+}
+
 fn profile_key(user: &UserId) -> Vec<u8> {
     PROFILE.key().text(user.as_str()).build()
 }
@@ -36,6 +62,10 @@ fn account_data_prefix(user: &UserId, room: Option<&RoomId>) -> KeyBuilder {
 
 fn account_data_key(user: &UserId, room: Option<&RoomId>, kind: &str) -> Vec<u8> {
     account_data_prefix(user, room).text(kind).build()
+}
+
+fn usage_key(user: &UserId) -> Vec<u8> {
+    ACCOUNT_DATA_USAGE.key().text(user.as_str()).build()
 }
 
 fn by_stamp_key(user: &UserId) -> KeyBuilder {
@@ -116,6 +146,19 @@ impl View {
         Ok(data)
     }
 
+    /// How much account data a user has. It is counted where it is written; only for users who have written
+    /// none since there is a count, it is counted here.
+    pub fn account_data_usage(&self, user: &UserId) -> Result<AccountDataUsage, RecordsError> {
+        if let Some(usage) = self.get(ACCOUNT_DATA_USAGE, &usage_key(user))? {
+            return Ok(usage);
+        }
+        let mut usage = AccountDataUsage::default();
+        for (key, value) in self.scan_all(ACCOUNT_DATA, ACCOUNT_DATA.key().text(user.as_str()).prefix_range())? {
+            usage.add(&key, &value);
+        }
+        Ok(usage)
+    }
+
     /// A filter that a user has stored.
     pub fn filter(&self, user: &UserId, id: &str) -> Result<Option<String>, RecordsError> {
         self.get(FILTER, &filter_key(user, id))
@@ -136,7 +179,16 @@ impl Changes {
         Ok(())
     }
 
-    /// Writes account data, on condition that it is still as the view shows it, and logs it. Takes a stamp.
+    /// How much account data a user has after these changes.
+    pub fn account_data_usage(&self, user: &UserId) -> Result<AccountDataUsage, RecordsError> {
+        match self.get(ACCOUNT_DATA_USAGE, &usage_key(user))? {
+            Some(usage) => Ok(usage),
+            None => self.view().account_data_usage(user),
+        }
+    }
+
+    /// Writes account data, on condition that it and the count of the user's account data are still as the view
+    /// shows them, and logs it. Takes a stamp. How much a user may have is for the caller to limit.
     pub fn put_account_data(
         &mut self,
         user: &UserId,
@@ -149,8 +201,16 @@ impl Changes {
         if let Some((stamp, _)) = self.view().get_stamped::<String>(ACCOUNT_DATA, &key)? {
             self.clear(ACCOUNT_DATA_BY_STAMP, by_stamp_key(user).number(stamp.0).build());
         }
+        let mut usage = self.account_data_usage(user)?;
+        if let Some(before) = self.get_bytes(ACCOUNT_DATA, &key)? {
+            usage.remove(&key, &before);
+        }
         let nth = self.stamp();
-        self.put_stamped(ACCOUNT_DATA, key, nth, &content);
+        let value = codec::encode_stamped(nth, &content);
+        usage.add(&key, &value.bytes);
+        self.put_raw(ACCOUNT_DATA, key.into(), value);
+        self.expect_unchanged(ACCOUNT_DATA_USAGE, usage_key(user))?;
+        self.put(ACCOUNT_DATA_USAGE, usage_key(user), &usage);
         let by_stamp = by_stamp_key(user);
         let at = u32::try_from(by_stamp.len()).unwrap_or(u32::MAX);
         let by_stamp = Stamped { bytes: by_stamp.number(0).build(), holes: vec![Hole { at, nth }] };
@@ -170,6 +230,7 @@ impl Changes {
         self.clear(PROFILE, profile_key(user));
         self.clear_range(ACCOUNT_DATA, ACCOUNT_DATA.key().text(user.as_str()).prefix_range());
         self.clear_range(ACCOUNT_DATA_BY_STAMP, by_stamp_key(user).prefix_range());
+        self.clear(ACCOUNT_DATA_USAGE, usage_key(user));
         self.clear_range(FILTER, FILTER.key().text(user.as_str()).prefix_range());
     }
 }
@@ -214,6 +275,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_count_of_account_data_is_what_a_count_of_its_rows_gives() {
+        let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+        let (user, room) = (owned_user_id!("@a:b"), owned_room_id!("!r:b"));
+        let counted = || {
+            let mut usage = AccountDataUsage::default();
+            let range = ACCOUNT_DATA.key().text(user.as_str()).prefix_range();
+            for (key, value) in records.view().scan_all(ACCOUNT_DATA, range).unwrap() {
+                usage.add(&key, &value);
+            }
+            usage
+        };
+        let write = async |data: &[(Option<&RoomId>, &str, &str)]| {
+            let mut changes = records.changes(&records.view());
+            for (room, kind, content) in data {
+                changes.put_account_data(&user, *room, kind, content).unwrap();
+            }
+            let usage = changes.account_data_usage(&user).unwrap();
+            records.commit(changes).await.unwrap();
+            assert_eq!(usage, counted());
+            assert_eq!(usage, records.view().account_data_usage(&user).unwrap());
+            usage.entries
+        };
+        assert_eq!(write(&[(None, "x", "{}")]).await, 1);
+        assert_eq!(write(&[(None, "x", "{\"longer\":1}"), (Some(&room), "x", "{}")]).await, 2);
+        assert_eq!(write(&[(None, "x", "{}")]).await, 2);
+        assert_eq!(write(&[(None, "y", "{\"a\":1}"), (None, "y", "{}")]).await, 3);
+
+        // Data from before there was a count is counted by the first write.
+        let mut changes = records.changes(&records.view());
+        changes.clear(ACCOUNT_DATA_USAGE, usage_key(&user));
+        records.commit(changes).await.unwrap();
+        assert_eq!(records.view().account_data_usage(&user).unwrap(), counted());
+        assert_eq!(write(&[(None, "z", "{}")]).await, 4);
+    }
+
+    #[tokio::test]
     async fn erasing_clears_all_that_a_user_stored_and_nothing_of_others() {
         let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
         let users = [owned_user_id!("@a:b"), owned_user_id!("@ab:b")];
@@ -232,10 +329,11 @@ mod tests {
             (
                 view.account_data_all(user).unwrap().len(),
                 view.account_data_since(user, Stamp(0), view.stamp()).unwrap().len(),
+                view.account_data_usage(user).unwrap().entries,
                 view.filter_count(user).unwrap(),
                 view.profile(user).unwrap().len(),
             )
         });
-        assert_eq!(left, [(0, 0, 0, 0), (1, 1, 1, 1)]);
+        assert_eq!(left, [(0, 0, 0, 0, 0), (1, 1, 1, 1, 1)]);
     }
 }

@@ -25,7 +25,7 @@ mod view;
 pub use accounts::{
     AcceptedTerms, AccessTokenRecord, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash, UserRecord,
 };
-pub use accounts_stored::{AccountDatum, Profile};
+pub use accounts_stored::{AccountDataUsage, AccountDatum, Profile};
 pub use changes::Changes;
 pub use codec::RecordsError;
 pub use ids::Ids;

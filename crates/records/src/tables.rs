@@ -78,3 +78,4 @@ pub(crate) const PROFILE: Table = Table::new(56, Family::Points, "profile");
 pub(crate) const ACCOUNT_DATA: Table = Table::new(57, Family::Ranges, "account_data");
 pub(crate) const ACCOUNT_DATA_BY_STAMP: Table = Table::new(58, Family::Ranges, "account_data_by_stamp");
 pub(crate) const FILTER: Table = Table::new(59, Family::Ranges, "filter");
+pub(crate) const ACCOUNT_DATA_USAGE: Table = Table::new(60, Family::Points, "account_data_usage");

@@ -255,7 +255,7 @@ async fn prove(
                 return Ok(Err(("M_FORBIDDEN", "the session is another user's".into())));
             }
             match state.accounts.check_password(&session.user_id, password).await {
-                Ok(()) => Ok(Ok(())),
+                Ok(_) => Ok(Ok(())),
                 Err(error @ AccountsError::WrongPassword) => Ok(Err(("M_FORBIDDEN", error.to_string().into()))),
                 Err(error) => Err(error.into()),
             }

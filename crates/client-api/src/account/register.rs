@@ -75,6 +75,7 @@ async fn register(
         device_id: body.device_id,
         display_name: body.initial_device_display_name,
         can_refresh: body.refresh_token == Some(true),
+        proof: None,
     };
     let login = state.accounts.begin_session(&user_id, session).await?;
     Ok(Json(super::login::answer(&login)))

@@ -16,6 +16,12 @@ use std::time::Duration;
 
 /// How many buckets are remembered. At about 150 bytes each that is 15 MiB.
 const BUCKETS_MAX: usize = 100_000;
+/// How many pairs of an account and an address that it logged in from are remembered. At about 150 bytes each
+/// that is 15 MiB.
+const KNOWN_MAX: usize = 100_000;
+/// How often one account may be tried by all addresses together from which it has not logged in lately. Looser
+/// than the limit of one address, which nobody passes: it is for guesses from many at once.
+const GUESSES: Rate = Rate::new(0.5, 100);
 
 base::config! {
     /// A token bucket: so many at once, and so many a second in the long run.
@@ -50,7 +56,7 @@ base::config! {
     pub struct Limits {
         /// Whether there are limits at all. Turn them off for tests and benchmarks only.
         pub enabled: bool = true,
-        /// Logins and password checks, by address and by the account that is tried.
+        /// Logins, by address, and password checks, by user.
         pub login: Rate = Rate::new(0.2, 10),
         /// Registrations, by address.
         pub registration: Rate = Rate::new(0.1, 5),
@@ -89,6 +95,8 @@ impl Limits {
 pub(crate) enum Class {
     /// Logins and password checks.
     Login,
+    /// Logins to an account from addresses that are new to it.
+    Guess,
     /// Registrations.
     Registration,
     /// Events sent.
@@ -113,13 +121,15 @@ pub struct RateLimits {
     clock: Arc<dyn Clock>,
     /// When each bucket is full again, in milliseconds.
     buckets: Cache<(Class, Who), Arc<AtomicU64>>,
+    /// From where each account has logged in lately.
+    known: Cache<(OwnedUserId, IpAddr), ()>,
 }
 
 impl RateLimits {
     /// Nobody has done anything yet.
     #[must_use]
     pub fn new(limits: &Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { limits: limits.clone(), clock, buckets: Cache::new(BUCKETS_MAX) }
+        Self { limits: limits.clone(), clock, buckets: Cache::new(BUCKETS_MAX), known: Cache::new(KNOWN_MAX) }
     }
 
     pub(crate) fn user(&self, class: Class, user: &UserId) -> Result<(), ApiError> {
@@ -130,12 +140,27 @@ impl RateLimits {
         self.take(class, || Who::Address(network(address.0)))
     }
 
+    /// Counts a try to log in to an account. Guessing elsewhere does not lock out who has logged in from their
+    /// address before: then only the limit of the address counts.
+    pub(crate) fn login(&self, user: &UserId, address: ClientAddress) -> Result<(), ApiError> {
+        if self.known.get(&(user.to_owned(), network(address.0))).is_some() {
+            return Ok(());
+        }
+        self.user(Class::Guess, user)
+    }
+
+    /// Notes that somebody has logged in.
+    pub(crate) fn logged_in(&self, user: &UserId, address: ClientAddress) {
+        self.known.insert((user.to_owned(), network(address.0)), ());
+    }
+
     fn take(&self, class: Class, who: impl FnOnce() -> Who) -> Result<(), ApiError> {
         if !self.limits.enabled {
             return Ok(());
         }
         let rate = match class {
             Class::Login => &self.limits.login,
+            Class::Guess => &GUESSES,
             Class::Registration => &self.limits.registration,
             Class::Message => &self.limits.message,
             Class::Join => &self.limits.join,

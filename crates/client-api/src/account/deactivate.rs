@@ -1,6 +1,7 @@
 //! `POST /account/deactivate`
 
 use super::interactive::Challenged;
+use super::to_the_end;
 use crate::routes::Routes as _;
 use crate::session::Session;
 use crate::{ApiError, State};
@@ -29,8 +30,11 @@ async fn deactivate(
 ) -> Result<Json<Value>, ApiError> {
     let request = request.password_of(&state, &session).await?;
     let erase = if request.erase == Some(true) { Erase::Everything } else { Erase::Nothing };
-    // The account first: if leaving the rooms is cut off, nobody can use the account meanwhile.
-    state.accounts.deactivate(&session.user_id, erase).await?;
-    state.rooms.leave_all(&session.user_id).await?;
+    to_the_end(async move {
+        // The account first: if leaving the rooms is cut off, nobody can use the account meanwhile.
+        state.accounts.deactivate(&session.user_id, erase).await?;
+        Ok(state.rooms.leave_all(&session.user_id).await?)
+    })
+    .await?;
     Ok(Json(json!({ "id_server_unbind_result": "success" })))
 }

@@ -68,14 +68,16 @@ async fn login(
     let password = request.password.ok_or_else(|| ApiError::missing_param("the password is missing"))?;
     // A name that cannot exist is as wrong as one that doesn't.
     let user_id = state.accounts.user_id(&name).map_err(|_| AccountsError::WrongPassword)?;
-    state.limits.user(Class::Login, &user_id)?;
-    state.accounts.check_password(&user_id, password).await?;
+    state.limits.login(&user_id, address)?;
+    let proof = state.accounts.check_password(&user_id, password).await?;
     let session = NewSession {
         device_id: request.device_id,
         display_name: request.initial_device_display_name,
         can_refresh: request.refresh_token == Some(true),
+        proof: Some(proof),
     };
     let login = state.accounts.begin_session(&user_id, session).await?;
+    state.limits.logged_in(&user_id, address);
     Ok(Json(answer(&login)))
 }
 

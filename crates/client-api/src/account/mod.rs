@@ -15,9 +15,10 @@ mod tests;
 
 pub use interactive::Interactive;
 
-use crate::State;
+use crate::{ApiError, State};
 use axum::Router;
 use std::sync::Arc;
+use tracing::Instrument as _;
 
 /// The endpoints of accounts.
 pub(crate) fn routes() -> Router<Arc<State>> {
@@ -31,4 +32,11 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(profile::routes())
         .merge(push_rules::routes())
         .merge(register::routes())
+}
+
+/// Does work to its end though the client hangs up meanwhile: a commit and what has to follow it.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work.in_current_span()).await.map_err(|error| ApiError::internal(&error))?
 }

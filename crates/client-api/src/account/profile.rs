@@ -1,5 +1,6 @@
 //! Profiles.
 
+use super::to_the_end;
 use crate::limits::Class;
 use crate::routes::Routes as _;
 use crate::session::{ClientAddress, Session};
@@ -80,10 +81,10 @@ async fn set(
             Some(zone) => Some(zone),
             None => return Err(ApiError::bad_json("the time zone is empty")),
         },
-        _ => return store(&state, &session, &key, Some(value.get())).await,
+        _ => return store(state, session, key, Some(value.get().to_owned())).await,
     };
     let value = value.map(|value| json!(value).to_string());
-    store(&state, &session, &key, value.as_deref()).await
+    store(state, session, key, value).await
 }
 
 /// `DELETE /profile/{userId}/{keyName}`
@@ -95,15 +96,25 @@ async fn remove(
     check_own(&session, &user)?;
     check_key(&key)?;
     state.limit(Class::Other, &session)?;
-    store(&state, &session, &key, None).await
+    store(state, session, key, None).await
 }
 
-async fn store(state: &State, session: &Session, key: &str, value: Option<&str>) -> Result<Json<Value>, ApiError> {
-    let changed = state.accounts.set_profile_field(&session.user_id, key, value).await?;
-    if changed && SHOWN_IN_ROOMS.contains(&key) {
-        state.rooms.update_profile(&session.user_id).await?;
-    }
-    Ok(Json(json!({})))
+async fn store(
+    state: Arc<State>,
+    session: Session,
+    key: String,
+    value: Option<String>,
+) -> Result<Json<Value>, ApiError> {
+    to_the_end(async move {
+        state.accounts.set_profile_field(&session.user_id, &key, value.as_deref()).await?;
+        // Though it may be as it was: a server that stopped halfway has left some rooms behind, and those that
+        // show it already stay as they are.
+        if SHOWN_IN_ROOMS.contains(&key.as_str()) {
+            state.rooms.update_profile(&session.user_id).await?;
+        }
+        Ok(Json(json!({})))
+    })
+    .await
 }
 
 fn check_own(session: &Session, user: &OwnedUserId) -> Result<(), ApiError> {

@@ -1,11 +1,17 @@
 //! The endpoints of accounts, through the real router.
 
+use crate::ClientAddress;
 use crate::testing::{Answer, PASSWORD, Server, User};
 use accounts::{Config, NewUser, RegistrationMode, Terms};
+use axum::body::Body;
 use base::Secret;
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
+use records::Membership;
 use serde_json::{Value, json};
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
+use tower::ServiceExt as _;
 
 const REGISTER: &str = "/_matrix/client/v3/register";
 const LOGIN: &str = "/_matrix/client/v3/login";
@@ -48,6 +54,27 @@ impl Server {
     async fn is_logged_in(&self, user: &User) -> bool {
         self.get(WHOAMI, Some(&user.token)).await.status == StatusCode::OK
     }
+}
+
+/// Sends a request and hangs up as soon as something is stored.
+async fn hang_up(request: impl Future<Output = Answer>, stored: impl Fn() -> bool) {
+    let mut request = Box::pin(request);
+    while !stored() {
+        let pending = poll_fn(|context| Poll::Ready(request.as_mut().poll(context).is_pending())).await;
+        assert!(pending, "the request was done before the client hung up");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whether something comes to hold while other tasks go on.
+async fn in_the_end(holds: impl AsyncFn() -> bool) -> bool {
+    for _ in 0..1000 {
+        if holds().await {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
 }
 
 #[tokio::test]
@@ -580,6 +607,53 @@ async fn a_profile_has_fields_of_any_kind_that_everybody_can_read() {
 }
 
 #[tokio::test]
+async fn rooms_show_a_new_profile_though_the_client_hung_up_and_setting_it_again_mends_them() {
+    let server = Server::new().await;
+    let user = server.user("alice").await;
+    let path = format!("/_matrix/client/v3/profile/{}/displayname", user.id);
+    let mut rooms = Vec::new();
+    for _ in 0..3 {
+        let room = server.post("/_matrix/client/v3/createRoom", Some(&user.token), &json!({})).await.ok();
+        rooms.push(room["room_id"].as_str().unwrap().to_owned());
+    }
+    let show = async |name: &str| {
+        let mut show = 0;
+        for room in &rooms {
+            let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", user.id);
+            show += usize::from(server.get(&path, Some(&user.token)).await.ok()["displayname"] == name);
+        }
+        show == rooms.len()
+    };
+    let stored = || server.state.accounts.profile(&user.id).unwrap().unwrap().contains_key("displayname");
+    hang_up(server.put(&path, Some(&user.token), &json!({ "displayname": "Alice" })), stored).await;
+    assert!(in_the_end(async || show("Alice").await).await);
+
+    // What a server leaves that stops between the commit and what follows it.
+    server.state.accounts.set_profile_field(&user.id, "displayname", Some("\"Bob\"")).await.unwrap();
+    assert!(!show("Bob").await);
+    server.put(&path, Some(&user.token), &json!({ "displayname": "Bob" })).await.ok();
+    assert!(show("Bob").await);
+}
+
+#[tokio::test]
+async fn a_deactivated_user_leaves_all_rooms_though_the_client_hung_up() {
+    let server = Server::new().await;
+    let user = server.user("alice").await;
+    for _ in 0..3 {
+        server.post("/_matrix/client/v3/createRoom", Some(&user.token), &json!({})).await.ok();
+    }
+    let joined = || {
+        let memberships = server.state.records.view().memberships(&user.id).unwrap();
+        memberships.iter().filter(|(_, _, record)| record.membership == Membership::Join).count()
+    };
+    assert_eq!(joined(), 3);
+    let body = json!({ "auth": password_of(&user, None) });
+    let deactivated = || server.state.accounts.user(&user.id).unwrap().unwrap().deactivated_at.is_some();
+    hang_up(server.post(DEACTIVATE, Some(&user.token), &body), deactivated).await;
+    assert!(in_the_end(async || joined() == 0).await);
+}
+
+#[tokio::test]
 async fn a_profile_refuses_what_it_must() {
     let server = Server::new().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
@@ -678,7 +752,7 @@ async fn push_rules_are_those_of_the_specification() {
 }
 
 #[tokio::test]
-async fn logins_are_limited_by_account_too() {
+async fn logins_are_limited_by_address() {
     let server = Server::with(|config, _| config.limits.enabled = true).await;
     server.user("alice").await;
     for _ in 0..10 {
@@ -690,6 +764,27 @@ async fn logins_are_limited_by_account_too() {
     assert_eq!(limited.headers["retry-after"], "5");
     server.clock.advance(Duration::from_secs(5));
     server.log_in("alice").await;
+}
+
+#[tokio::test]
+async fn guesses_from_many_addresses_are_limited_and_do_not_lock_out_who_logged_in_before() {
+    let server = Server::with(|config, _| config.limits.enabled = true).await;
+    server.user("alice").await;
+    let try_from = async |address: [u8; 4], password: &str| {
+        let mut request = Request::post(LOGIN).body(Body::from(login("alice", password).to_string())).unwrap();
+        request.extensions_mut().insert(ClientAddress(address.into()));
+        crate::router(server.state.clone()).oneshot(request).await.unwrap().status().as_u16()
+    };
+    let office = [10, 0, 0, 1];
+    assert_eq!(try_from(office, PASSWORD).await, 200);
+    for number in 0..99 {
+        assert_eq!(try_from([10, 1, 0, number], "wrong horse").await, 403);
+    }
+    assert_eq!(try_from([10, 1, 1, 1], "wrong horse").await, 429);
+    assert_eq!(try_from([10, 1, 1, 2], PASSWORD).await, 429);
+    assert_eq!(try_from(office, PASSWORD).await, 200);
+    server.clock.advance(Duration::from_secs(2));
+    assert_eq!(try_from([10, 1, 1, 2], PASSWORD).await, 200);
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! What the server can do: versions and capabilities.
 
+use crate::State;
 use crate::routes::Routes as _;
 use crate::session::Session;
-use crate::{ApiError, State};
+use axum::extract;
 use axum::routing::get;
 use axum::{Json, Router};
+use ruma::RoomVersionId;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -20,9 +22,8 @@ const VERSIONS: [&str; 3] = ["r0.6.1", "v1.1", "v1.2"];
 /// of profiles with their stable names (v1.16).
 const UNSTABLE_FEATURES: [&str; 1] = ["uk.tcpip.msc4133.stable"];
 
-/// The room versions of this server, all stable, and the one that new rooms have.
+/// The room versions of this server, all stable.
 const ROOM_VERSIONS: [&str; 12] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
-const ROOM_VERSION_DEFAULT: &str = "12";
 
 /// The endpoints of discovery.
 pub(crate) fn routes() -> Router<Arc<State>> {
@@ -37,13 +38,17 @@ async fn versions() -> Json<Value> {
 }
 
 /// `GET /capabilities`
-async fn capabilities(_: Session) -> Result<Json<Value>, ApiError> {
+async fn capabilities(extract::State(state): extract::State<Arc<State>>, _: Session) -> Json<Value> {
+    Json(shown(&state.rooms.config().default_version))
+}
+
+fn shown(default_version: &RoomVersionId) -> Value {
     let available: Map<String, Value> =
         ROOM_VERSIONS.iter().map(|version| ((*version).to_owned(), json!("stable"))).collect();
-    Ok(Json(json!({
+    json!({
         "capabilities": {
             "m.change_password": { "enabled": true },
-            "m.room_versions": { "default": ROOM_VERSION_DEFAULT, "available": available },
+            "m.room_versions": { "default": default_version, "available": available },
             "m.set_displayname": { "enabled": true },
             "m.set_avatar_url": { "enabled": true },
             "m.3pid_changes": { "enabled": false },
@@ -51,5 +56,16 @@ async fn capabilities(_: Session) -> Result<Json<Value>, ApiError> {
             "m.profile_fields": { "enabled": true },
             "m.forget_forced_upon_leave": { "enabled": false },
         }
-    })))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_version_of_rooms_is_that_of_the_settings() {
+        let shown = shown(&RoomVersionId::V11);
+        assert_eq!(shown["capabilities"]["m.room_versions"]["default"], "11");
+    }
 }

@@ -94,7 +94,9 @@ pub(crate) async fn read(body: HttpBody, state: &State) -> Result<Bytes, ApiErro
     match Limited::new(body, state.config.body_bytes_max.bytes()).collect().await {
         Ok(body) => {
             let body = body.to_bytes();
-            if nests_deeper(&body, JSON_DEPTH_MAX) {
+            if std::str::from_utf8(&body).is_err() {
+                Err(ApiError::not_json("the body is not UTF-8"))
+            } else if nests_deeper(&body, JSON_DEPTH_MAX) {
                 Err(ApiError::bad_json("the JSON is nested too deeply"))
             } else {
                 Ok(body)

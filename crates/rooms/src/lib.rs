@@ -168,6 +168,12 @@ impl Rooms {
         self.tell(num, |reply| Command::Send { draft, txn, basis: None, reply }).await
     }
 
+    /// The event that an earlier request with this transaction id has made, if there was one.
+    pub fn sent(&self, sender: &UserId, txn: &Txn) -> Result<Option<OwnedEventId>, RoomError> {
+        let sent = self.0.records.view().txn(txn.scope(sender), &txn.txn_id)?;
+        Ok(sent.map(|(_, event_id)| event_id))
+    }
+
     /// Takes in events of another server, oldest first, and answers what became of each. One whose ancestors
     /// are not known is [`RoomError::Missing`]: fetch those and try again.
     pub async fn receive(

@@ -487,7 +487,10 @@ impl Work {
     fn member_changed(&mut self, nth: u16, num: EventNum, pdu: &Pdu) -> Result<Option<OwnedUserId>, RoomError> {
         let Some(user) = pdu.state_key().and_then(|key| OwnedUserId::try_from(key).ok()) else { return Ok(None) };
         let Some(membership) = recorded(&membership_of(pdu)) else { return Ok(None) };
-        let previous = self.changes.membership(&user, self.num)?.map(|record| record.membership);
+        let record = self.changes.membership(&user, self.num)?;
+        let previous = record.as_ref().map(|record| record.membership);
+        // Only who joins again gets back what they had forgotten.
+        let forgotten = membership != Membership::Join && record.is_some_and(|record| record.forgotten);
         let stripped_state = match membership {
             Membership::Invite | Membership::Knock => Some(self.stripped_state(pdu)?),
             _ => None,
@@ -497,7 +500,7 @@ impl Work {
             event: num,
             sender: pdu.sender().to_owned(),
             stripped_state,
-            forgotten: false,
+            forgotten,
             previous,
         };
         self.changes.put_membership(nth, &user, self.num, &record)?;
@@ -585,7 +588,7 @@ impl Committed {
 }
 
 impl Txn {
-    fn scope<'a>(&'a self, sender: &'a UserId) -> TxnScope<'a> {
+    pub(crate) fn scope<'a>(&'a self, sender: &'a UserId) -> TxnScope<'a> {
         TxnScope { user: sender, device_id: &self.device_id, endpoint: &self.endpoint }
     }
 }

@@ -4,9 +4,9 @@ use crate::Inner;
 use crate::active::{Happening, ToWake};
 use base::Stamp;
 use records::{LogEntry, Membership, RecordsError};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How many entries of the log are read at once.
 const LOG_PAGE: usize = 1_000;
@@ -15,7 +15,12 @@ const LOG_PAGE: usize = 1_000;
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// Follows the log until syncing ends.
-pub async fn follow(inner: Weak<Inner>, mut newest: watch::Receiver<Stamp>, mut ended: watch::Receiver<bool>) {
+pub async fn follow(
+    inner: Weak<Inner>,
+    mut newest: watch::Receiver<Stamp>,
+    mut ended: watch::Receiver<bool>,
+    typed: Arc<Notify>,
+) {
     // Whether the log could not be read; then it is tried again, whether or not more happens.
     let mut behind = false;
     loop {
@@ -24,6 +29,8 @@ pub async fn follow(inner: Weak<Inner>, mut newest: watch::Receiver<Stamp>, mut 
             // Both end when what they watch is dropped.
             changed = newest.changed() => if changed.is_err() { return },
             _ended = ended.wait_for(|ended| *ended) => return,
+            // Somebody begins to type: that is not in the log, and has to be looked after from now on.
+            () = typed.notified(), if !anybody_types => {}
             () = tokio::time::sleep(IDLE_TICK), if anybody_types || behind => {}
         }
         let Some(inner) = inner.upgrade() else { return };

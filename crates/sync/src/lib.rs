@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sync_core::SentMembers;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use typing::Typing;
 
 base::config! {
@@ -99,6 +99,8 @@ pub(crate) struct Inner {
     pub config: Config,
     pub active: ActiveUsers,
     pub typing: Typing,
+    /// Tells the task that follows the log that somebody types.
+    pub typed: Arc<Notify>,
     pub sent: Cache<(OwnedUserId, OwnedDeviceId), Arc<Mutex<SentMembers>>>,
     /// Held by those who look at all rooms of a user.
     pub long: Arc<Semaphore>,
@@ -125,10 +127,12 @@ impl Syncs {
     ) -> Self {
         let newest = records.newest();
         let (ending, ended) = watch::channel(false);
+        let typed = Arc::new(Notify::new());
         let inner = Arc::new(Inner {
             active: ActiveUsers::new(records.view().stamp()),
             // Counting on from the time keeps tokens from before a restart behind those from after it.
             typing: Typing::new(clock.now().0),
+            typed: typed.clone(),
             sent: Cache::new(config.lazy_devices_max.max(1)),
             long: Arc::new(Semaphore::new(config.initial_syncs_max.max(1))),
             waiting: AtomicUsize::new(0),
@@ -139,7 +143,7 @@ impl Syncs {
             ending,
             log_read_max,
         });
-        tokio::spawn(follow::follow(Arc::downgrade(&inner), newest, ended));
+        tokio::spawn(follow::follow(Arc::downgrade(&inner), newest, ended, typed));
         Self(inner)
     }
 

@@ -116,6 +116,7 @@ impl Inner {
         let until = time.map(|time| now.after(time.min(TYPING_MAX)));
         if let Some(count) = self.typing.set(room, user, until, now) {
             self.active.note_typing(room, count, to_wake);
+            self.typed.notify_one();
         }
     }
 }

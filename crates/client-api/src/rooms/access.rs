@@ -41,7 +41,7 @@ pub(super) enum Standing {
         /// The state of the room then.
         state: StateRoot,
     },
-    /// They were never in it, but everybody may read it.
+    /// They are not in it, but everybody may read it.
     Peeking,
 }
 
@@ -127,12 +127,12 @@ fn standing(reader: &RoomReader, user: &UserId) -> Result<Option<Standing>, Room
     if record.membership == Membership::Join {
         return Ok(Some(Standing::Joined));
     }
-    if !record.forgotten
-        && let Some(departed) = departure(reader, record.event)?
-    {
-        return Ok(Some(departed));
+    // What everybody may read, those who were there may too.
+    let peeking = peeking(reader)?;
+    if peeking.is_none() && !record.forgotten {
+        return departure(reader, record.event);
     }
-    peeking(reader)
+    Ok(peeking)
 }
 
 fn peeking(reader: &RoomReader) -> Result<Option<Standing>, RoomError> {

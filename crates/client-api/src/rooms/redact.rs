@@ -1,5 +1,6 @@
 //! `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`, and redactions that are sent like other events.
 
+use super::access::{Access, Standing};
 use super::error::{as_outsider, not_in_room};
 use super::send::txn;
 use crate::limits::Class;
@@ -34,6 +35,10 @@ pub(super) async fn redact(
 ) -> Result<Reply<Response>, ApiError> {
     state.limit(Class::Message, &session)?;
     let txn = txn(&session, format!("redact/{room_id}/{event_id}"), txn_id)?;
+    // A repeated request is answered as the first was, whatever the sender may do by now.
+    if let Some(event_id) = state.rooms.sent(&session.user_id, &txn)? {
+        return Ok(Reply(Response::new(event_id)));
+    }
     let content = body.reason.map(|reason| ("reason".to_owned(), Value::String(reason)));
     let draft = redaction(&state, &session, &room_id, event_id, &Map::from_iter(content))?;
     let event_id = state.rooms.send(&room_id, draft, Some(txn)).await.map_err(as_outsider)?;
@@ -68,14 +73,12 @@ fn redaction(
 }
 
 fn check(state: &State, session: &Session, room_id: &RoomId, redacts: &EventId) -> Result<(), ApiError> {
-    let view = state.records.view();
-    let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
-    if !reader.is_joined(&session.user_id)? {
+    let access = Access::of(state, session, room_id)?;
+    if access.standing != Standing::Joined {
         return Err(not_in_room());
     }
-    let event = reader.event_by_id(redacts)?;
-    let event = event.ok_or_else(|| ApiError::not_found("the event to redact is not known here"))?;
-    if event.pdu.sender() != session.user_id && !reader.power_levels()?.can_redact_others(&session.user_id) {
+    let event = access.event(redacts)?.event;
+    if event.pdu.sender() != session.user_id && !access.reader.power_levels()?.can_redact_others(&session.user_id) {
         return Err(ApiError::forbidden("you may redact your own events only"));
     }
     Ok(())

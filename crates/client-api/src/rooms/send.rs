@@ -26,6 +26,10 @@ pub(super) async fn send(
     check_type(&kind)?;
     let txn = txn(&session, format!("send/{room_id}/{kind}"), txn_id)?;
     let draft = if kind == redact::KIND {
+        // A repeated request is answered as the first was, whatever the sender may redact by now.
+        if let Some(event_id) = state.rooms.sent(&session.user_id, &txn)? {
+            return Ok(Reply(Response::new(event_id)));
+        }
         redact::draft(&state, &session, &room_id, &content)?
     } else {
         Draft::message(session.user_id.clone(), kind, content)

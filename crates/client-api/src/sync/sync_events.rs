@@ -44,9 +44,14 @@ pub(super) async fn sync_events(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let request = request(&session, &uri)?;
+    let (user_id, device_id) = (session.user_id.clone(), session.device_id.clone());
     // Neither is needed while the request waits.
     drop((session, uri));
     let body = state.syncs.sync(request).await?;
+    // Who was logged out while they waited gets nothing any more.
+    if state.records.view().device(&user_id, &device_id)?.is_none() {
+        return Err(ApiError::from(accounts::Error::UnknownToken { soft_logout: false }));
+    }
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 

@@ -3,6 +3,7 @@
 use crate::testing::{Server, User};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 struct World {
     server: Server,
@@ -149,4 +150,34 @@ async fn one_types_for_oneself_and_where_one_is() {
     world.server.put(&path(&world.bob), Some(&world.bob.token), &json!({})).await.refused(400, "M_BAD_JSON");
     let stopped = world.server.put(&path(&world.bob), Some(&world.bob.token), &json!({"typing": false})).await;
     assert_eq!(stopped.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn typing_ends_by_itself_though_nothing_else_happens() {
+    let world = World::new().await;
+    let before = world.sync(&world.alice, "").await;
+    let path = world.path(&format!("typing/{}", world.bob.id));
+    let typing = json!({"typing": true, "timeout": 1000});
+    world.server.put(&path, Some(&world.bob.token), &typing).await.ok();
+    let started = world.since(&world.alice, &before).await;
+    world.server.clock.advance(Duration::from_secs(2));
+    let since = started["next_batch"].as_str().unwrap();
+    let ended = world.sync(&world.alice, &format!("since={since}&timeout=20000")).await;
+    let event = &world.joined(&ended)["ephemeral"]["events"][0];
+    assert_eq!(*event, json!({"type": "m.typing", "content": {"user_ids": []}}));
+}
+
+#[tokio::test]
+async fn who_is_logged_out_while_they_wait_gets_nothing_more() {
+    let world = World::new().await;
+    let before = world.sync(&world.alice, "").await;
+    let since = before["next_batch"].as_str().unwrap();
+    let path = format!("/_matrix/client/v3/sync?timeout=20000&since={since}");
+    let waits = world.server.send(Method::GET, &path, Some(&world.alice.token), String::new());
+    let ends = async {
+        world.server.post("/_matrix/client/v3/logout", Some(&world.alice.token), &json!({})).await.ok();
+        world.say(&world.bob, "after").await;
+    };
+    let (answer, ()) = tokio::join!(waits, ends);
+    answer.refused(401, "M_UNKNOWN_TOKEN");
 }

@@ -8,7 +8,7 @@ use ruma::{CanonicalJsonObject, owned_server_name};
 use serde_json::{Value, json};
 
 /// A private room of alice's with bob in it.
-async fn with_bob() -> (Server, User, User, String) {
+pub(super) async fn with_bob() -> (Server, User, User, String) {
     let server = Server::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let room = server.room(&alice, json!({"invite": [bob.id]})).await;
@@ -167,6 +167,17 @@ async fn members_of_one_room_can_be_let_into_another() {
         server.invite(&alice, &room, &carol).await.ok();
         server.join(&carol, &room).await.ok();
     }
+}
+
+#[tokio::test]
+async fn an_invitation_does_not_bring_back_what_was_forgotten() {
+    let (server, alice, bob, room) = with_bob().await;
+    server.leave(&bob, &room).await.ok();
+    server.post(&bob, format!("/rooms/{room}/forget"), json!({})).await.ok();
+    server.invite(&alice, &room, &bob).await.ok();
+    server.get(&bob, &format!("/rooms/{room}/messages?dir=b")).await.refused(403, "M_FORBIDDEN");
+    server.join(&bob, &room).await.ok();
+    server.get(&bob, &format!("/rooms/{room}/messages?dir=b")).await.ok();
 }
 
 #[tokio::test]

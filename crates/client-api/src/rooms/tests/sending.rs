@@ -1,5 +1,6 @@
 //! Sending events, setting state, redacting.
 
+use super::joining::with_bob;
 use super::{Server, User, enc};
 use http::Method;
 use serde_json::{Value, json};
@@ -189,6 +190,16 @@ async fn one_redacts_ones_own_and_with_the_level_others() {
     redact(&carol, &his, "5").await.refused(403, "M_FORBIDDEN");
     let event = server.get(&alice, &format!("/rooms/{room}/event/{}", enc(&hers))).await.ok();
     assert_eq!(event["content"]["body"], "hers");
+}
+
+#[tokio::test]
+async fn a_repeated_redaction_is_answered_as_before_though_its_sender_has_left() {
+    let (server, alice, bob, room) = with_bob().await;
+    let said = server.say(&bob, &room, "x").await;
+    let path = format!("/rooms/{room}/redact/{}/1", enc(&said));
+    let first = server.put(&bob, &path, json!({})).await.ok();
+    server.post(&alice, format!("/rooms/{room}/kick"), json!({"user_id": bob.id})).await.ok();
+    assert_eq!(server.put(&bob, &path, json!({})).await.ok(), first);
 }
 
 #[tokio::test]

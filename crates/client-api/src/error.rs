@@ -211,9 +211,7 @@ impl From<AccountsError> for ApiError {
             AccountsError::Hashing(_)
             | AccountsError::CutOff(_)
             | AccountsError::Records(_)
-            | AccountsError::Commit(_) => {
-                Self::internal(&message)
-            }
+            | AccountsError::Commit(_) => Self::internal(&message),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{Accounts, Error, Sessions, Verified};
 use base::UnixMillis;
 use base::limits::ID_BYTES_MAX;
 use quick_cache::sync::Cache;
-use records::{AccessTokenRecord, Changes, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash};
+use records::{AccessTokenRecord, Changes, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash, UserRecord};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -195,7 +195,8 @@ impl Accounts {
             if new.proof.as_ref().is_some_and(|proof| !proof.is_of(&record)) {
                 return Err(Error::WrongPassword);
             }
-            changes.expect_user(&user)?;
+            let sessions_begun = record.sessions_begun + 1;
+            changes.put_user(&user, &UserRecord { sessions_begun, ..record })?;
             let gone = changes.clear_device_tokens(&user, &device_id)?;
             let device = match changes.view().device(&user, &device_id)? {
                 Some(device) => next(device),

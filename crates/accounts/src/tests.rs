@@ -363,3 +363,22 @@ async fn a_user_has_only_so_many_bytes_of_account_data_over_all_rooms() {
     set("large", "{}").await.unwrap();
     set("more", &content).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_that_begins_meanwhile_outlives_the_account() {
+    for _ in 0..20 {
+        let agency = agency(|_| {}).await;
+        let user = agency.user("alice").await;
+        let mut logins = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let (accounts, user) = (agency.accounts.clone(), user.clone());
+            logins.spawn(async move { accounts.begin_session(&user, NewSession::default()).await });
+        }
+        // However often it conflicts with a login, in the end it is done or says that it is not.
+        while agency.accounts.deactivate(&user, Erase::Nothing).await.is_err() {}
+        for login in logins.join_all().await.into_iter().flatten() {
+            assert!(agency.who(&login.access_token).await.is_err());
+        }
+        assert!(agency.accounts.devices(&user).unwrap().is_empty());
+    }
+}

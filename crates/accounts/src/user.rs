@@ -97,7 +97,14 @@ impl Accounts {
             BTreeSet::new()
         };
         let terms = accepted.into_iter().map(|(policy, version)| AcceptedTerms { policy, version, at: created_at });
-        let record = UserRecord { password, created_at, deactivated_at: None, erased: false, terms: terms.collect() };
+        let record = UserRecord {
+            password,
+            created_at,
+            deactivated_at: None,
+            erased: false,
+            terms: terms.collect(),
+            sessions_begun: 0,
+        };
         self.change(|changes| {
             if changes.view().user(&user.user_id)?.is_some() {
                 return Err(Error::UserInUse);
@@ -190,6 +197,8 @@ pub(crate) fn end_all(
     user: &UserId,
     but: Option<&DeviceId>,
 ) -> Result<Vec<TokenHash>, Error> {
+    // A session that begins after this view conflicts with what is decided here.
+    changes.expect_user(user)?;
     let mut gone = Vec::new();
     for (device, _) in changes.view().devices(user)? {
         if Some(&*device) != but {

@@ -1,8 +1,8 @@
 //! The Matrix client-server API: what a request asks is read from HTTP, done by the crates below, and answered.
 //!
 //! Only here are status codes and error codes known. Every area is a module with a `routes` function, and
-//! every endpoint a function that takes what it needs through extractors: [`wire::Wire`] for the request,
-//! [`session::Session`] for who asks. CORS, timeouts and the size of the whole request are layered around
+//! every endpoint a function that takes what it needs through extractors: `wire::Wire` for the request,
+//! `session::Session` for who asks. CORS, timeouts and the size of the whole request are layered around
 //! [`router`] by the binary.
 
 mod account;

@@ -25,6 +25,8 @@ pub struct UserRecord {
     pub erased: bool,
     /// The policies that the user has accepted.
     pub terms: Vec<AcceptedTerms>,
+    /// How many sessions have begun: so that whoever ends all sessions learns of one that begins meanwhile.
+    pub sessions_begun: u64,
 }
 
 /// A policy that a user has accepted.

@@ -21,7 +21,7 @@ impl Rooms {
     ///
     /// # Errors
     ///
-    /// Those of [`create::plan`]; [`RoomError::AliasTaken`]; [`RoomError::InvalidRoomState`] if the room's own
+    /// Those of `create::plan`; [`RoomError::AliasTaken`]; [`RoomError::InvalidRoomState`] if the room's own
     /// rules don't allow what it should start with.
     pub async fn create(&self, creator: &UserId, request: CreateRoom) -> Result<OwnedRoomId, RoomError> {
         let view = self.records().view();

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::reader::membership_of;
+use crate::work::{Loaded, Work};
 use base::Order;
 use base::{FakeClock, Secret, SeededRandom, UnixMillis};
+use records::RoomHead;
 use rules::client_event::Format;
 use rules::{Pdu, PduDraft};
 use ruma::OwnedRoomId;
@@ -427,4 +429,102 @@ async fn what_was_not_committed_is_in_nobodys_memory() {
     let reader = reader(&rooms, &room);
     assert_eq!(bodies(&whole_timeline(&reader)), ["1", "4"]);
     assert_eq!(last(&reader).pdu.prev_events(), [first]);
+}
+
+/// Takes a number below `below` off a seeded sequence.
+fn draw(random: &SeededRandom, below: usize) -> usize {
+    let mut bytes = [0; 4];
+    base::Random::fill(random, &mut bytes);
+    usize::try_from(u32::from_le_bytes(bytes)).unwrap() % below
+}
+
+/// A history with forks, as JSON in the order in which it came about, and the events that none follows.
+async fn forked_history(random: &SeededRandom) -> (OwnedRoomId, Vec<String>, Vec<OwnedEventId>) {
+    let rooms = rooms().await;
+    let room = room_with_carol(&rooms).await;
+    let levels = json!({"users": {alice(): 100, "@carol:there.example": 100}, "users_default": 0});
+    rooms.send(&room, Draft::state(alice(), "m.room.power_levels", "", raw(&levels)), None).await.unwrap();
+    let begun = reader(&rooms, &room);
+    let mut history = whole_timeline(&begun);
+    let mut followed = std::collections::HashSet::new();
+    let first = history.len() - 1;
+    for at in 0..12 {
+        let after = history[first + draw(random, history.len() - first)].clone();
+        let (kind, key, content) = match draw(random, 5) {
+            0 => ("m.room.topic", Some(""), json!({"topic": at})),
+            1 => ("m.room.name", Some(""), json!({"name": at})),
+            2 => {
+                let levels = json!({"users": {alice(): 100, "@carol:there.example": 100}, "users_default": at % 3});
+                ("m.room.power_levels", Some(""), levels)
+            }
+            3 => ("m.room.member", Some("@carol:there.example"), json!({"membership": "join", "displayname": at})),
+            _ => ("m.room.message", None, json!({"body": at})),
+        };
+        let now = reader(&rooms, &room);
+        let event = foreign(&now, &after, kind, key, &content, 10 + at);
+        let id = rooms.receive(&room, vec![event]).await.unwrap().remove(0).unwrap();
+        followed.insert(after.pdu.event_id().clone());
+        let now = reader(&rooms, &room);
+        let num = now.view().event_num(&id).unwrap().unwrap();
+        history.push(now.event(num).unwrap().unwrap());
+    }
+    let ends = history[first..].iter().map(|event| event.pdu.event_id().clone());
+    let ends = ends.filter(|id| !followed.contains(id)).collect();
+    (room, history.iter().map(|event| event.pdu.json().to_owned()).collect(), ends)
+}
+
+/// The state at some events of a room that learns of its history in this order.
+async fn state_learned(room: &RoomId, order: &[String], at: &[OwnedEventId]) -> Vec<(String, String, OwnedEventId)> {
+    let rooms = rooms().await;
+    let version = RoomVersionId::V11;
+    let rules = rules::room_rules(&version).unwrap();
+    let head = RoomHead {
+        room_id: room.to_owned(),
+        version: version.clone(),
+        extremities: Vec::new(),
+        depth: 0,
+        state: records::state_map::StateRoot::EMPTY,
+        joined: 0,
+        invited: 0,
+        backfilled_to: Order(0),
+        generation: 0,
+    };
+    let loaded = Loaded::new(head, room_core::Room::new(Some(room.to_owned()), version, rules.clone()));
+    let changes = rooms.records().changes(&rooms.records().view());
+    let mut work = Work::new(rooms.shared_arc(), rooms.records().ids().room().unwrap(), loaded, changes);
+    let mut keys = key(owned_server_name!("here.example"), 1).public_key_map();
+    keys.extend(key(owned_server_name!("there.example"), 2).public_key_map());
+    let mut waiting: std::collections::VecDeque<&String> = order.iter().collect();
+    for _ in 0..order.len() * order.len() {
+        let Some(json) = waiting.pop_front() else { break };
+        let rules::Checked::Whole(event) = rules::incoming::check(json, &rules, &keys) else { panic!("{json}") };
+        match work.event(event) {
+            Err(RoomError::Missing(_)) => waiting.push_back(json),
+            outcome => drop(outcome.unwrap()),
+        }
+    }
+    assert!(waiting.is_empty(), "all of the history is learned");
+    let state = work.state_after(at).unwrap();
+    let entries: Vec<_> = state.entries(&work.changes).collect::<Result<_, _>>().unwrap();
+    let id = |num| work.changes.event(num).unwrap().unwrap().event_id;
+    entries.into_iter().map(|entry| (entry.kind, entry.state_key, id(entry.event))).collect()
+}
+
+#[tokio::test]
+async fn the_state_at_some_events_is_the_same_whatever_order_they_came_in() {
+    for seed in 0..12 {
+        let random = SeededRandom::new(seed);
+        let (room, history, ends) = forked_history(&random).await;
+        let in_order = state_learned(&room, &history, &ends).await;
+        assert!(in_order.len() >= 6, "seed {seed}");
+        for _ in 0..3 {
+            let mut shuffled = history.clone();
+            for at in (1..shuffled.len()).rev() {
+                shuffled.swap(at, draw(&random, at + 1));
+            }
+            let mut ends = ends.clone();
+            ends.reverse();
+            assert_eq!(state_learned(&room, &shuffled, &ends).await, in_order, "seed {seed}");
+        }
+    }
 }

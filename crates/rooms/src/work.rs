@@ -184,7 +184,7 @@ impl Work {
     }
 
     /// The state after these events, all of which must be known with their state.
-    fn state_after(&mut self, event_ids: &[OwnedEventId]) -> Result<StateRoot, RoomError> {
+    pub(crate) fn state_after(&mut self, event_ids: &[OwnedEventId]) -> Result<StateRoot, RoomError> {
         let (mut states, mut missing) = (Vec::new(), Vec::new());
         for id in event_ids {
             let num = self.changes.event_num(id)?;

@@ -87,3 +87,36 @@ fn hash(argon2: &Argon2<'_>, password: &[u8], salt: &SaltString) -> Result<Strin
     let hash = argon2.hash_password(password, salt).map_err(|error| Error::Hashing(error.to_string()))?;
     Ok(hash.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::SeededRandom;
+    use base::config::ByteSize;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn only_so_many_passwords_wait_to_be_hashed() {
+        let config = Passwords {
+            argon2_memory: ByteSize::kib(8),
+            argon2_passes: 1,
+            hashing_at_once_max: Some(1),
+            hashing_queue_max: 1,
+            ..Passwords::default()
+        };
+        let hasher = Hasher::new(&config, &SeededRandom::new(1)).unwrap();
+        let (end, ends) = mpsc::channel::<()>();
+        let first = hasher.run(move || ends.recv().is_err());
+        let second = hasher.run(|| true);
+        let third = async {
+            let refused = hasher.run(|| true).await;
+            // Only now may the first one end.
+            drop(end);
+            refused
+        };
+        let (first, second, third) = tokio::join!(first, second, third);
+        assert!(first.unwrap() && second.unwrap());
+        assert!(matches!(third, Err(Error::Busy)));
+        assert!(hasher.run(|| true).await.unwrap());
+    }
+}

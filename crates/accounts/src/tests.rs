@@ -146,21 +146,6 @@ async fn a_user_without_a_password_cannot_log_in_with_one() {
 }
 
 #[tokio::test]
-async fn only_so_many_passwords_wait_to_be_hashed() {
-    let agency = agency(|config| {
-        config.password.hashing_at_once_max = Some(1);
-        config.password.hashing_queue_max = 1;
-    })
-    .await;
-    let user = agency.user("alice").await;
-    let check = || agency.accounts.check_password(&user, secret("correct horse"));
-    let (one, two, three) = tokio::join!(check(), check(), check());
-    assert!(one.is_ok() && two.is_ok());
-    assert!(matches!(three, Err(Error::Busy)));
-    assert!(check().await.is_ok());
-}
-
-#[tokio::test]
 async fn an_operator_lists_users_resets_passwords_and_deactivates() {
     let agency = agency(|_| {}).await;
     let mut users = Vec::new();

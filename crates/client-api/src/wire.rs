@@ -52,6 +52,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
     async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
         let body = read(request.into_body(), state).await?;
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
+        // Raw JSON is passed on as it came: others must be able to read all of it, halves of surrogate pairs and
+        // numbers beyond measure are no good to them.
+        serde_json::from_slice::<serde_json::Value>(body).map_err(|error| refuse_json(&error))?;
         serde_json::from_slice(body).map(Self).map_err(|error| refuse_json(&error))
     }
 }

@@ -711,7 +711,9 @@ async fn account_data_refuses_what_it_must() {
         server.put(&path, Some(&bob.token), &json!({})).await.refused(403, "M_FORBIDDEN");
         server.get(&path, Some(&bob.token)).await.refused(403, "M_FORBIDDEN");
         server.put(&path, Some(&alice.token), &json!([1])).await.refused(400, "M_BAD_JSON");
-        server.send(Method::PUT, &path, Some(&alice.token), "nonsense").await.refused(400, "M_NOT_JSON");
+        for nonsense in ["nonsense", r#"{"x":"\ud800"}"#, r#"{"x":1e999}"#] {
+            server.send(Method::PUT, &path, Some(&alice.token), nonsense).await.refused(400, "M_NOT_JSON");
+        }
         let large = json!({ "x": "y".repeat(300_000) });
         server.put(&path, Some(&alice.token), &large).await.refused(413, "M_TOO_LARGE");
     }

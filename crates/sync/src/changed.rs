@@ -27,14 +27,14 @@ impl News {
 /// Where to look for what happened to a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// In all rooms, and in the account data.
+    /// In all rooms, and in what is of no room.
     Anywhere,
     /// In these rooms only.
     Here {
         /// The rooms.
         rooms: BTreeMap<RoomNum, News>,
-        /// Whether account data changed.
-        account_data: bool,
+        /// Whether something happened that concerns the user and is of no room: account data.
+        own: bool,
     },
 }
 
@@ -44,7 +44,7 @@ impl Inner {
         let followed = self.active.followed();
         let noted = active.noted(followed, since);
         let mut rooms: BTreeMap<RoomNum, News> = BTreeMap::new();
-        let mut account_data = false;
+        let mut is_own = false;
         let mut after = since;
         if let Noted { followed, rooms: Some((events, receipts)), own } = noted {
             for room in events {
@@ -53,11 +53,11 @@ impl Inner {
             for room in receipts {
                 rooms.entry(room).or_default().receipts = true;
             }
-            account_data = own;
+            is_own = own;
             after = after.max(followed);
         }
         if after >= view.stamp() {
-            return Ok(Changed::Here { rooms, account_data });
+            return Ok(Changed::Here { rooms, own: is_own });
         }
         let entries = view.log(after, view.stamp(), self.log_read_max)?;
         if entries.len() >= self.log_read_max {
@@ -88,10 +88,10 @@ impl Inner {
                         rooms.entry(room).or_default().receipts = true;
                     }
                 }
-                LogEntry::AccountData { user: owner } => account_data |= owner == user,
+                LogEntry::AccountData { user: owner } => is_own |= owner == user,
                 LogEntry::Membership { .. } | LogEntry::Forgotten { .. } => {}
             }
         }
-        Ok(Changed::Here { rooms, account_data })
+        Ok(Changed::Here { rooms, own: is_own })
     }
 }

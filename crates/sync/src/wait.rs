@@ -85,7 +85,7 @@ impl Syncs {
             };
             drop(waiting);
             if !woken {
-                return Ok(nothing(token));
+                return inner.nothing(&inner.records.view(), &request, token);
             }
         }
     }
@@ -112,9 +112,4 @@ impl Inner {
         });
         work.await.map_err(SyncError::internal)?
     }
-}
-
-/// The response of a sync in whose time nothing happened.
-pub fn nothing(token: SyncToken) -> String {
-    format!("{{\"next_batch\":\"{token}\",\"device_one_time_keys_count\":{{}}}}")
 }

@@ -2,7 +2,6 @@
 
 use super::Context;
 use crate::SyncError;
-use crate::changed::Changed;
 use crate::json::{push_name, push_text};
 use records::AccountDatum;
 use rules::filter::{Facts, Matcher};
@@ -30,11 +29,11 @@ impl AccountData {
 
 impl Context<'_> {
     /// Reads the account data that changed.
-    pub(super) fn account_data(&self, changed: &Changed) -> Result<AccountData, SyncError> {
-        let data = match (self.since_stamp(), changed) {
-            (None, _) => self.view.account_data_all(self.user())?,
-            (Some(_), Changed::Here { account_data: false, .. }) => Vec::new(),
-            (Some(since), _) => self.view.account_data_since(self.user(), since, self.token.stamp)?,
+    pub(super) fn account_data(&self) -> Result<AccountData, SyncError> {
+        let data = match self.since_stamp() {
+            None => self.view.account_data_all(self.user())?,
+            Some(_) if !self.own => Vec::new(),
+            Some(since) => self.view.account_data_since(self.user(), since, self.token.stamp)?,
         };
         let mut account_data = AccountData { is_all: self.since.is_none(), ..AccountData::default() };
         for datum in data {

@@ -3,7 +3,7 @@
 use super::account_data::AccountData;
 use super::state::Scope;
 use super::timeline::{Seen, Sight};
-use super::{Candidate, Context};
+use super::{Candidate, Context, push_fields};
 use crate::SyncError;
 use crate::json::push_events;
 use rooms::RoomReader;
@@ -49,11 +49,13 @@ impl Context<'_> {
         let look_for_receipts = candidate.news.receipts || since.is_none_or(|since| candidate.at > since);
         let ephemeral = self.ephemeral(reader, since, look_for_receipts)?;
         let account_data = self.room_account_data(account_data, reader.room_id(), since.is_none())?;
+        let unread = self.unread(reader, candidate, since.filter(|_| !is_all))?;
         let is_empty = window.events.is_empty()
             && !window.limited
             && state.is_empty()
             && ephemeral.is_empty()
-            && account_data.is_empty();
+            && account_data.is_empty()
+            && unread.is_empty();
         if is_empty && !is_all {
             return Ok(None);
         }
@@ -68,6 +70,7 @@ impl Context<'_> {
         if let Some(summary) = &summary {
             Self::push_summary(&mut out, reader, summary);
         }
+        push_fields(&mut out, unread);
         out.push('}');
         Ok(Some(out))
     }

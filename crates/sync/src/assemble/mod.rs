@@ -1,18 +1,22 @@
 //! What a client is told: one view, put together once.
 
 mod account_data;
+mod device_keys;
+mod device_lists;
 mod ephemeral;
 mod event;
 mod joined;
 mod left;
+mod presence;
 mod state;
 mod summary;
 mod timeline;
+mod to_device;
+mod unread;
 
 use crate::active::Active;
 use crate::changed::{Changed, News};
 use crate::json::{push_events, push_name};
-use crate::wait::nothing;
 use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};
 use account_data::AccountData;
 use base::{Order, RoomNum, Stamp, UnixMillis};
@@ -38,6 +42,8 @@ struct Context<'a> {
     filter: SyncFilter,
     /// What was seen; none for an initial sync.
     since: Option<SyncToken>,
+    /// Whether something may have happened that concerns the user and is of no room.
+    own: bool,
     /// What the client has confirmed that it has seen.
     confirmed: Option<Stamp>,
     /// The token of this answer.
@@ -64,7 +70,18 @@ struct Sections {
     leave: String,
 }
 
+/// A field of a JSON object, and the JSON that it has.
+type Field = (&'static str, String);
+
 impl Inner {
+    /// What every response has; as it is, the response of a sync in whose time nothing happened.
+    pub fn nothing(&self, view: &View, request: &SyncRequest, token: SyncToken) -> Result<String, SyncError> {
+        let mut out = format!("{{\"next_batch\":\"{token}\"");
+        push_fields(&mut out, self.device_keys(view, request)?);
+        out.push('}');
+        Ok(out)
+    }
+
     /// What happened after `since`, however long it takes to find that out.
     pub fn assemble(
         &self,
@@ -111,7 +128,7 @@ impl Inner {
             Some(since) => self.typing.changed_after(since.volatile),
             None => Vec::new(),
         };
-        if typing.is_empty() && matches!(&changed, Changed::Here { rooms, account_data: false } if rooms.is_empty()) {
+        if typing.is_empty() && matches!(&changed, Changed::Here { rooms, own: false } if rooms.is_empty()) {
             return Ok(Some(Answer { token, body: None }));
         }
         let filter = filter_of(&view, &request.user_id, request.filter.as_ref())?;
@@ -123,6 +140,7 @@ impl Inner {
             view,
             filter,
             since,
+            own: matches!(changed, Changed::Anywhere | Changed::Here { own: true, .. }),
             token,
             now: self.clock.now(),
         };
@@ -157,13 +175,14 @@ impl Context<'_> {
     }
 
     fn response(&self, active: &Active, changed: Changed, typing: Vec<RoomNum>) -> Result<Option<String>, SyncError> {
-        let account_data = self.account_data(&changed)?;
+        let account_data = self.account_data()?;
         let candidates = self.candidates(active, changed, typing, &account_data)?;
         let mut sections = Sections::default();
-        for candidate in candidates {
-            self.room(&candidate, &account_data, &mut sections)?;
+        for candidate in &candidates {
+            self.room(candidate, &account_data, &mut sections)?;
         }
         let global = self.global_account_data(&account_data)?;
+        let beside = self.beside_rooms(&candidates)?;
         let sections = [
             ("join", sections.join),
             ("invite", sections.invite),
@@ -171,10 +190,11 @@ impl Context<'_> {
             ("leave", sections.leave),
         ];
         let has_rooms = sections.iter().any(|(_, section)| !section.is_empty());
-        if !has_rooms && global.is_empty() && self.since.is_some() && !self.request.full_state {
+        let is_empty = !has_rooms && global.is_empty() && beside.is_empty();
+        if is_empty && self.since.is_some() && !self.request.full_state {
             return Ok(None);
         }
-        let mut body = nothing(self.token);
+        let mut body = self.inner.nothing(&self.view, self.request, self.token)?;
         body.pop();
         if has_rooms {
             push_name(&mut body, "rooms");
@@ -190,8 +210,19 @@ impl Context<'_> {
         if !global.is_empty() {
             push_events(&mut body, "account_data", global.iter().map(String::as_str));
         }
+        push_fields(&mut body, beside);
         body.push('}');
         Ok(Some(body))
+    }
+
+    /// The sections beside those of the rooms and the account data, of which there is something to tell.
+    fn beside_rooms(&self, candidates: &[Candidate]) -> Result<Vec<Field>, SyncError> {
+        let sections = [
+            ("presence", self.presence()?),
+            ("to_device", self.to_device()?),
+            ("device_lists", self.device_lists(candidates)?),
+        ];
+        Ok(sections.into_iter().filter_map(|(name, json)| Some((name, json?))).collect())
     }
 
     /// The rooms to look at, with what the user is to each.
@@ -263,6 +294,13 @@ impl Context<'_> {
         let state = reader.state_at(at.into())?;
         let member = reader.state_event(state, "m.room.member", self.user().as_str())?;
         Ok(member.is_some_and(|member| event::says_join(&member.pdu)))
+    }
+}
+
+fn push_fields(out: &mut String, fields: impl IntoIterator<Item = Field>) {
+    for (name, json) in fields {
+        push_name(out, name);
+        out.push_str(&json);
     }
 }
 

@@ -74,6 +74,10 @@ pub struct EventRecord {
     pub state_before: StateRoot,
     /// The state after the event.
     pub state_after: StateRoot,
+    /// The current state of the room once the event was in it, where history has parted: where the event did not
+    /// follow all that the room had, so that the current state is another than the one after the event, or was
+    /// another than the one before it.
+    pub resolved: Option<StateRoot>,
     /// The state event that it replaced, if it is a state event that took effect.
     pub replaces: Option<EventNum>,
     /// The redaction that took effect on it.
@@ -82,6 +86,14 @@ pub struct EventRecord {
     pub sent_by: Option<SentBy>,
     /// The event in the format of its room version, without `unsigned`; redacted if it was.
     pub json: String,
+}
+
+impl EventRecord {
+    /// The current state of the room once the event was in it.
+    #[must_use]
+    pub fn current(&self) -> StateRoot {
+        self.resolved.unwrap_or(self.state_after)
+    }
 }
 
 /// An event's place in a timeline.

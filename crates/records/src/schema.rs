@@ -5,7 +5,7 @@ use crate::tables::SCHEMA;
 use store::{Batch, CommitError, Engine, Expect, StoreError, Write};
 
 /// The layout that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Why the records could not be opened.
 #[derive(Debug, thiserror::Error)]

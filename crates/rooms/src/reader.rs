@@ -165,10 +165,10 @@ impl RoomReader {
         self.events(&nums)
     }
 
-    /// The state after the last event up to `order`; empty before the first.
+    /// What the current state was when the last event up to `order` had come; empty before the first.
     pub fn state_at(&self, order: Order) -> Result<StateRoot, RoomError> {
         let Some(entry) = self.view.timeline_last(self.num, order)? else { return Ok(StateRoot::EMPTY) };
-        Ok(self.event(entry.event)?.map_or(StateRoot::EMPTY, |event| event.record.state_after))
+        Ok(self.event(entry.event)?.map_or(StateRoot::EMPTY, |event| event.record.current()))
     }
 
     /// What a user is to the room, and since when.

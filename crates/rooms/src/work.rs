@@ -330,6 +330,7 @@ impl Work {
             status: EventStatus::Accepted,
             state_before,
             state_after: state_before,
+            resolved: None,
             replaces: None,
             redacted_by: None,
             sent_by: txn.map(|txn| SentBy { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() }),
@@ -364,11 +365,12 @@ impl Work {
             };
             record.state_after = state_before.set(&mut self.changes, &[(&kind, &key.1, num)])?;
         }
-        self.added.push(Added { nth, num, record: record.clone(), pdu: change.pdu.clone() });
         let tips = &change.tips;
         if tips.len() == 1 {
             self.loaded.head.state = record.state_after;
         } else {
+            // What is resolved is looked up by number and by id, this event as well.
+            self.changes.append_event(nth, num, &record);
             let mut states = vec![record.state_after];
             for (id, tip) in &self.loaded.tips {
                 if tips.iter().any(|tip| tip.event_id == *id) {
@@ -377,6 +379,9 @@ impl Work {
             }
             self.loaded.head.state = self.resolve(states)?;
         }
+        let current = self.loaded.head.state;
+        record.resolved = (state_before != head_before || current != record.state_after).then_some(current);
+        self.added.push(Added { nth, num, record: record.clone(), pdu: change.pdu.clone() });
         match &change.sets {
             // The state is what it was, with this entry: nothing else can have changed.
             Some(key) if state_before == head_before && self.loaded.head.state == record.state_after => {

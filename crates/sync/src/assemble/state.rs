@@ -8,7 +8,7 @@ use records::state_map::StateRoot;
 use rooms::{RoomReader, StoredEvent};
 use ruma::events::TimelineEventType;
 use ruma::{OwnedUserId, UserId};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use sync_core::{LazyMembers, Window};
 
@@ -41,8 +41,10 @@ impl Context<'_> {
             return Ok(Vec::new());
         }
         let lazy = self.filter.lazy != LazyMembers::Off;
-        // A timeline that goes on where the client's ended changes the state by its own events only.
-        let goes_on = scope.known.is_some() && !window.limited && !window.skipped;
+        // A timeline that goes on where the client's ended changes the state by its own events only, unless
+        // history has parted: then what it resolves to is the room's.
+        let is_whole = !window.skipped && !parts(window);
+        let goes_on = scope.known.is_some() && !window.limited && is_whole;
         let changes = |seen: &Seen| seen.event.record.state_before != seen.event.record.state_after;
         let is_known = goes_on && !(self.request.use_state_after && window.events.iter().any(changes));
         if is_known && !lazy {
@@ -63,7 +65,7 @@ impl Context<'_> {
             None if lazy => all_but_members(reader, at)?,
             None => reader.state_events(at)?,
         };
-        if window.skipped && !self.request.use_state_after {
+        if !is_whole && !self.request.use_state_after {
             // What changed within the timeline, but is not shown there.
             let hidden = reader.state_diff(start, end)?.into_iter().filter(|event| !shown.contains(&event.num));
             let hidden: Vec<_> = hidden.collect();
@@ -82,29 +84,31 @@ impl Context<'_> {
     }
 
     /// The window without the events that would mislead the client about the state: those that set something
-    /// which an event after them, that the client does not see, has set again. The client applies what is told
-    /// as state first and the timeline on top, so what it does not see must come before what it sees. What is
-    /// cut off is left to pagination.
+    /// which is set otherwise at the end, by an event that the client does not see or because the event lost to
+    /// another one where history parted. The client applies what is told as state first and the timeline on top.
+    /// What is cut off is left to pagination.
     pub(super) fn without_contradictions(
         &self,
         reader: &RoomReader,
         mut window: Window<Seen>,
         end: Order,
     ) -> Result<Window<Seen>, SyncError> {
-        if !window.skipped || self.request.use_state_after || window.start >= end {
+        if self.request.use_state_after || window.start >= end || (!window.skipped && !parts(&window)) {
             return Ok(window);
         }
-        let (before, after) = (self.state_before(reader, window.start)?, self.state_before(reader, end)?);
-        let mut cut = None;
-        for last in reader.state_diff(before, after)? {
-            let place = (last.pdu.kind(), last.pdu.state_key());
-            let is_shown = window.events.iter().any(|seen| seen.event.num == last.num);
-            let mut shown = window.events.iter().map(|seen| &seen.event);
-            if !is_shown && shown.any(|event| (event.pdu.kind(), event.pdu.state_key()) == place) {
-                cut = cut.max(Some(last.order));
+        let mut shown: HashMap<(&str, &str), (EventNum, Order)> = HashMap::new();
+        for event in window.events.iter().map(|seen| &seen.event) {
+            if let Some(state_key) = event.pdu.state_key() {
+                shown.insert((event.pdu.kind_str(), state_key), (event.num, event.order));
             }
         }
-        if let Some(order) = cut {
+        let places: Vec<_> = shown.keys().copied().collect();
+        let after = self.state_before(reader, end)?;
+        let truth = after.get_many(reader.view(), &places).map_err(SyncError::internal)?;
+        let misleading = places.iter().zip(truth).filter_map(|(place, truth)| {
+            shown.get(place).filter(|(last, _)| truth != Some(*last)).map(|(_, order)| *order)
+        });
+        if let Some(order) = misleading.max() {
             window.events.retain(|seen| seen.event.order > order);
             window.start = order.max(window.start);
             window.limited = true;
@@ -112,7 +116,7 @@ impl Context<'_> {
         Ok(window)
     }
 
-    /// The state after the last event up to an order.
+    /// What the current state was when the last event up to an order had come.
     fn state_before(&self, reader: &RoomReader, order: Order) -> Result<StateRoot, SyncError> {
         if order >= self.end() { Ok(reader.state()) } else { Ok(reader.state_at(order)?) }
     }
@@ -156,6 +160,12 @@ impl Context<'_> {
             }
         }
     }
+}
+
+/// Whether history has parted at an event of a window, so that the state changed by more, or by less, than the
+/// events say.
+pub(super) fn parts(window: &Window<Seen>) -> bool {
+    window.events.iter().any(|seen| seen.event.record.resolved.is_some())
 }
 
 /// A state without its members, of whom there may be many.

@@ -1,6 +1,7 @@
 //! A room's summary: its heroes and how many members it has.
 
 use super::Context;
+use super::state::parts;
 use super::timeline::Seen;
 use crate::SyncError;
 use crate::json::{push_name, push_number, push_text, separate};
@@ -28,6 +29,7 @@ impl Context<'_> {
     pub(super) fn members_changed(window: &Window<Seen>) -> bool {
         window.limited
             || window.skipped
+            || parts(window)
             || window.events.iter().any(|seen| {
                 matches!(
                     seen.event.pdu.kind(),

@@ -87,10 +87,6 @@ impl World {
             Step::Sync { .. } => {}
         }
     }
-
-    fn reader(&self, room: &RoomId) -> RoomReader {
-        self.rooms.reader_by_id(&self.records.view(), room).unwrap().unwrap()
-    }
 }
 
 /// The events up to a place that bob may see, newest first.

@@ -1,5 +1,6 @@
 //! Syncs as their callers see them, on the memory engine.
 
+mod forks;
 mod histories;
 mod marks;
 mod rooms;

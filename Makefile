@@ -5,7 +5,7 @@ ENV := . .ci/env;
 PORT ?= 8008
 DATA ?= data
 
-.PHONY: help run test check crash fuzz bench release audit example clean
+.PHONY: help run test check complement crash fuzz bench release audit example clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,6 +24,13 @@ check: ## The quick part: format, lints and the tests that need no RocksDB
 	@$(ENV) cargo fmt --all --check
 	@$(ENV) cargo clippy --locked --workspace --all-targets -- -D warnings
 	@$(ENV) cargo test --locked --workspace --exclude store-rocksdb --exclude chancery
+
+PKG ?= csapi
+RUN ?=
+complement: ## Run Complement's tests, without containers (PKG=csapi, fed or an MSC, RUN=a regular expression)
+	@$(ENV) cargo build --locked -p chancery
+	@$(ENV) cd complement && go build -o "$$CARGO_TARGET_DIR/complement" . && "$$CARGO_TARGET_DIR/complement" \
+		-bin "$$CARGO_TARGET_DIR/debug/chancery" -pkg '$(PKG)' -run '$(RUN)'
 
 crash: ## Kill the store 1,000 times under load and look for what is lost
 	@$(ENV) CHANCERY_CRASH_KILLS=1000 cargo test --locked --release -p store-rocksdb --test crash -- --nocapture

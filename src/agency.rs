@@ -10,7 +10,7 @@ use crate::well_known::WellKnown;
 use accounts::{Accounts, EndSessions, Erase, NewUser};
 use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
-use client_api::{ClientAddress, Interactive, RateLimits};
+use client_api::{ClientAddress, Interactive, Nonces, RateLimits};
 use http::Request;
 use records::Records;
 use rooms::Rooms;
@@ -103,6 +103,7 @@ impl Agency {
             random,
             config: config.clients.clone(),
             interactive: Interactive::default(),
+            nonces: Nonces::default(),
         }));
         Ok(Self {
             server_name,
@@ -124,7 +125,7 @@ impl Agency {
                 let user_id = self.accounts.available(&localpart)?;
                 let password = Some(password.0);
                 self.accounts
-                    .create_user(NewUser { user_id: user_id.clone(), password, accepted_terms: false })
+                    .create_user(NewUser { user_id: user_id.clone(), password, accepted_terms: false, admin: false })
                     .await?;
                 Ok(done(&user_id))
             }

@@ -4,6 +4,9 @@ use base::Secret;
 use base::config::{ByteSize, Checks};
 use std::time::Duration;
 
+/// The shortest shared secret, in bytes. It makes administrators: take a random one of 32 letters or more.
+const SHARED_SECRET_BYTES_MIN: usize = 8;
+
 base::config! {
     /// Accounts: who may register, how passwords are kept, how long sessions last.
     pub struct Config {
@@ -40,6 +43,10 @@ base::config! {
         pub tokens: Vec<Secret<String>>,
         /// Policies that must be accepted to register.
         pub terms: Vec<Terms>,
+        /// The secret with which tools make accounts at /_synapse/admin/v1/register, whatever the mode, also
+        /// for administrators. Unset: they can't.
+        #[example = r#""a-long-random-secret""#]
+        pub shared_secret: Option<Secret<String>>,
     }
 }
 
@@ -118,6 +125,9 @@ impl Registration {
         };
         if !self.tokens.iter().all(|token| valid(token.expose())) {
             wrong.key("tokens", "must be 1 to 64 letters, digits or ._~- each");
+        }
+        if self.shared_secret.as_ref().is_some_and(|secret| secret.expose().len() < SHARED_SECRET_BYTES_MIN) {
+            wrong.key("shared_secret", format_args!("must have at least {SHARED_SECRET_BYTES_MIN} bytes"));
         }
         if self.terms.iter().any(|terms| terms.language == "version") {
             wrong.key("terms", "cannot have a language called \"version\"");

@@ -11,6 +11,7 @@ mod name;
 mod password;
 mod profile;
 mod session;
+mod shared_secret;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use devices::{DEVICES_MAX, Device};
 pub use error::Error;
 pub use profile::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 pub use session::{Login, NewSession, SessionInfo};
+pub use shared_secret::SignedRegistration;
 pub use stored::{
     ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX,
     default_push_rules,

@@ -81,7 +81,7 @@ impl Agency {
     async fn user(&self, name: &str) -> OwnedUserId {
         let user_id = self.accounts.available(name).unwrap();
         let password = Some(secret("correct horse"));
-        let user = NewUser { user_id: user_id.clone(), password, accepted_terms: false };
+        let user = NewUser { user_id: user_id.clone(), password, accepted_terms: false, admin: false };
         self.accounts.create_user(user).await.unwrap();
         user_id
     }
@@ -113,7 +113,7 @@ async fn a_name_is_a_localpart_or_an_id_of_this_agency_in_small_letters() {
 async fn of_two_who_take_a_name_at_once_one_gets_it() {
     let agency = agency(|_| {}).await;
     let user_id = agency.accounts.available("alice").unwrap();
-    let take = || NewUser { user_id: user_id.clone(), password: None, accepted_terms: false };
+    let take = || NewUser { user_id: user_id.clone(), password: None, accepted_terms: false, admin: false };
     let (one, two) = tokio::join!(agency.accounts.create_user(take()), agency.accounts.create_user(take()));
     assert!(one.is_ok() != two.is_ok());
     assert!(matches!(one.and(two), Err(Error::UserInUse)));
@@ -139,7 +139,7 @@ async fn passwords_are_kept_as_hashes_that_say_their_costs() {
 async fn a_user_without_a_password_cannot_log_in_with_one() {
     let agency = agency(|_| {}).await;
     let user_id = agency.accounts.available("bot").unwrap();
-    let user = NewUser { user_id: user_id.clone(), password: None, accepted_terms: false };
+    let user = NewUser { user_id: user_id.clone(), password: None, accepted_terms: false, admin: false };
     agency.accounts.create_user(user).await.unwrap();
     let error = agency.accounts.check_password(&user_id, secret("")).await.unwrap_err();
     assert!(matches!(error, Error::WrongPassword));

@@ -20,6 +20,8 @@ pub struct NewUser {
     pub password: Option<Secret<String>>,
     /// Whether the user has accepted the policies of the settings.
     pub accepted_terms: bool,
+    /// Whether the user administers the agency.
+    pub admin: bool,
 }
 
 /// Which sessions end with a change of the password.
@@ -102,6 +104,7 @@ impl Accounts {
             created_at,
             deactivated_at: None,
             erased: false,
+            admin: user.admin,
             terms: terms.collect(),
             sessions_begun: 0,
         };

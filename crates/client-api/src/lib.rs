@@ -18,7 +18,7 @@ mod sync;
 mod testing;
 mod wire;
 
-pub use account::Interactive;
+pub use account::{Interactive, Nonces};
 pub use error::ApiError;
 pub use limits::{Limits, Rate, RateLimits};
 pub use session::ClientAddress;
@@ -37,6 +37,9 @@ base::config! {
         /// The largest body of a request, uploads of files apart. Events are at most 64 KiB by the
         /// specification; this bounds account data, filters and the state that a new room starts with.
         pub body_bytes_max: ByteSize = ByteSize::mib(1),
+        /// Whether access tokens are taken from the query too (`?access_token=`), as very old clients send them.
+        /// Proxies write queries into their logs.
+        pub access_token_in_query: bool = false,
         /// How often clients may do what.
         pub limits: Limits,
     }
@@ -64,6 +67,8 @@ pub struct State {
     pub limits: RateLimits,
     /// The authentications that are under way; begins empty, as [`Interactive::default`].
     pub interactive: Interactive,
+    /// What tools that make accounts have to sign; begins empty, as [`Nonces::default`].
+    pub nonces: Nonces,
 }
 
 /// All endpoints of one agency.

@@ -54,20 +54,20 @@ impl OptionalFromRequestParts<Arc<State>> for Session {
 }
 
 async fn authenticate(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Session>, ApiError> {
-    let Some(token) = token(parts) else { return Ok(None) };
+    let Some(token) = token(parts, state.config.access_token_in_query) else { return Ok(None) };
     let Ok(address) = ClientAddress::from_request_parts(parts, state).await;
     let session = state.accounts.authenticate(&token, address.0).await?;
     Ok(Some(Session(session)))
 }
 
-/// The access token: from the header, or from the query as it was once done (client-server API, "Using access
-/// tokens": deprecated for clients since 1.11, still required of servers).
-fn token(parts: &Parts) -> Option<String> {
+/// The access token: from the header or, where the settings allow it, from the query as it was once done
+/// (client-server API, "Using access tokens": deprecated since 1.11).
+fn token(parts: &Parts, in_query: bool) -> Option<String> {
     if let Some(header) = parts.headers.get(AUTHORIZATION) {
         let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
     }
-    let query = parts.uri.query()?;
+    let query = parts.uri.query().filter(|_| in_query)?;
     let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token="))?;
     // Tokens of this server are letters, digits, `-` and `_`: nothing that would be escaped.
     Some(token.to_owned())

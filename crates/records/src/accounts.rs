@@ -23,6 +23,8 @@ pub struct UserRecord {
     pub deactivated_at: Option<UnixMillis>,
     /// The user asked that what they wrote be erased.
     pub erased: bool,
+    /// The user administers the agency.
+    pub admin: bool,
     /// The policies that the user has accepted.
     pub terms: Vec<AcceptedTerms>,
     /// How many sessions have begun: so that whoever ends all sessions learns of one that begins meanwhile.

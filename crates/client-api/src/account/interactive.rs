@@ -252,7 +252,8 @@ async fn prove(
             };
             let password = auth.password.ok_or_else(|| ApiError::missing_param("the password is missing"))?;
             if !is_same(state, &name, &session.user_id) {
-                return Ok(Err(("M_FORBIDDEN", "the session is another user's".into())));
+                // Nothing that the client could try instead: not another round of the authentication.
+                return Err(ApiError::forbidden("the session is another user's"));
             }
             match state.accounts.check_password(&session.user_id, password).await {
                 Ok(_) => Ok(Ok(())),

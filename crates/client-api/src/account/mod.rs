@@ -10,10 +10,12 @@ mod password;
 mod profile;
 mod push_rules;
 mod register;
+mod shared_secret;
 #[cfg(test)]
 mod tests;
 
 pub use interactive::Interactive;
+pub use shared_secret::Nonces;
 
 use crate::{ApiError, State};
 use axum::Router;
@@ -32,6 +34,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(profile::routes())
         .merge(push_rules::routes())
         .merge(register::routes())
+        .merge(shared_secret::routes())
 }
 
 /// Does work to its end though the client hangs up meanwhile: a commit and what has to follow it.

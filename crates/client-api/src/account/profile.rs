@@ -117,6 +117,15 @@ async fn store(
     .await
 }
 
+/// Refuses a display name that is too long.
+pub(super) fn check_displayname(name: &str) -> Result<(), ApiError> {
+    if name.len() > DISPLAYNAME_BYTES_MAX {
+        let message = format!("the display name has more than {DISPLAYNAME_BYTES_MAX} bytes");
+        return Err(ApiError::invalid_param(message));
+    }
+    Ok(())
+}
+
 fn check_own(session: &Session, user: &OwnedUserId) -> Result<(), ApiError> {
     if session.user_id == *user { Ok(()) } else { Err(ApiError::forbidden("this is another user's profile")) }
 }

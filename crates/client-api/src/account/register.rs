@@ -66,7 +66,7 @@ async fn register(
     }
     let body = request.may_register(&state, address).await?;
     let password = body.password.ok_or_else(|| ApiError::missing_param("the password is missing"))?;
-    let user = NewUser { user_id: user_id.clone(), password: Some(password), accepted_terms: true };
+    let user = NewUser { user_id: user_id.clone(), password: Some(password), accepted_terms: true, admin: false };
     state.accounts.create_user(user).await?;
     if body.inhibit_login == Some(true) {
         return Ok(Json(json!({ "user_id": user_id })));

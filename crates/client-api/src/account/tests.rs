@@ -47,7 +47,11 @@ impl Server {
     async fn user_by_operator(&self, name: &str) -> User {
         let user_id = self.state.accounts.available(name).unwrap();
         let password = Some(Secret::new(PASSWORD.to_owned()));
-        self.state.accounts.create_user(NewUser { user_id, password, accepted_terms: false }).await.unwrap();
+        self.state
+            .accounts
+            .create_user(NewUser { user_id, password, accepted_terms: false, admin: false })
+            .await
+            .unwrap();
         self.log_in(name).await
     }
 
@@ -315,14 +319,18 @@ async fn logging_in_to_a_device_again_voids_its_old_token_and_keeps_its_name() {
 }
 
 #[tokio::test]
-async fn a_token_is_needed_and_may_come_in_the_query() {
+async fn a_token_is_needed_and_comes_in_the_query_only_where_that_is_allowed() {
     let server = Server::new().await;
     let user = server.user("alice").await;
     server.get(WHOAMI, None).await.refused(401, "M_MISSING_TOKEN");
     let unknown = server.get(WHOAMI, Some("cha_nothing")).await;
     unknown.refused(401, "M_UNKNOWN_TOKEN");
     assert_eq!(unknown.body["soft_logout"], false);
-    server.get(&format!("{WHOAMI}?access_token={}", user.token), None).await.ok();
+    let in_query = |user: &User| format!("{WHOAMI}?access_token={}", user.token);
+    server.get(&in_query(&user), None).await.refused(401, "M_MISSING_TOKEN");
+    let server = Server::with(|config, _| config.access_token_in_query = true).await;
+    let user = server.user("alice").await;
+    server.get(&in_query(&user), None).await.ok();
 }
 
 #[tokio::test]
@@ -463,7 +471,7 @@ async fn a_password_is_changed_only_by_who_knows_the_old_one() {
     answer.refused(401, "M_FORBIDDEN");
     assert!(answer.body["session"].is_string());
     let others = with(body.clone(), &password_of(&bob, None));
-    server.post(CHANGE_PASSWORD, Some(&alice.token), &others).await.refused(401, "M_FORBIDDEN");
+    server.post(CHANGE_PASSWORD, Some(&alice.token), &others).await.refused(403, "M_FORBIDDEN");
     server.post(CHANGE_PASSWORD, None, &body).await.refused(401, "M_MISSING_TOKEN");
     let dummy = with(body, &json!({ "type": "m.login.dummy" }));
     server.post(CHANGE_PASSWORD, Some(&alice.token), &dummy).await.refused(401, "M_FORBIDDEN");

@@ -71,6 +71,10 @@ impl ApiError {
         unsupported_room_version: BAD_REQUEST, "M_UNSUPPORTED_ROOM_VERSION";
         /// The alias of a canonical-alias event is not one of the room.
         bad_alias: BAD_REQUEST, "M_BAD_ALIAS";
+        /// The user has annotated the event in the same way already.
+        duplicate_annotation: BAD_REQUEST, "M_DUPLICATE_ANNOTATION";
+        /// What has no error code of its own.
+        unknown: BAD_REQUEST, "M_UNKNOWN";
         /// The room is not in the state that the request needs.
         bad_state: FORBIDDEN, "M_BAD_STATE";
         /// No server could say whether the user may join a restricted room.
@@ -229,6 +233,8 @@ impl From<RoomError> for ApiError {
             RoomError::UnsupportedVersion(_) => Self::unsupported_room_version(message),
             RoomError::InvalidRoomState(_) => Self::invalid_room_state(message),
             RoomError::AliasTaken => Self::room_in_use(message),
+            RoomError::InvalidRelation(_) => Self::unknown(message),
+            RoomError::DuplicateAnnotation => Self::duplicate_annotation(message),
             RoomError::Overloaded => {
                 Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
             }

@@ -14,6 +14,7 @@ mod codec;
 mod ids;
 mod log;
 mod receipts;
+mod relations;
 mod rooms;
 mod schema;
 pub mod state_map;
@@ -31,6 +32,7 @@ pub use codec::RecordsError;
 pub use ids::Ids;
 pub use log::LogEntry;
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
+pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
 pub use rooms::{
     AliasRecord, EventRecord, EventStatus, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry, TxnScope,
 };

@@ -187,15 +187,16 @@ const BACKFILLED: u8 = 0;
 const LIVE: u8 = 1;
 
 fn timeline_key(room: RoomNum, order: Order) -> Vec<u8> {
-    let key = TIMELINE.key().number(room.0);
-    if order.0 < 0 {
-        key.byte(BACKFILLED).signed(order.0).build()
-    } else {
-        key.byte(LIVE).number(order.0.cast_unsigned()).build()
-    }
+    order_part(TIMELINE.key().number(room.0), order).build()
 }
 
-fn read_order(reader: &mut KeyReader<'_>) -> Option<Order> {
+/// Adds an order to a key, so that keys sort by it.
+pub(crate) fn order_part(key: KeyBuilder, order: Order) -> KeyBuilder {
+    if order.0 < 0 { key.byte(BACKFILLED).signed(order.0) } else { key.byte(LIVE).number(order.0.cast_unsigned()) }
+}
+
+/// Reads what [`order_part`] has added.
+pub(crate) fn read_order(reader: &mut KeyReader<'_>) -> Option<Order> {
     match reader.byte()? {
         BACKFILLED => reader.signed().map(Order),
         LIVE => reader.number().map(|order| Order(order.cast_signed())),

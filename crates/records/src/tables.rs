@@ -62,6 +62,11 @@ pub(crate) const ROOM_ALIAS: Table = Table::new(19, Family::Ranges, "room_alias"
 pub(crate) const PUBLISHED: Table = Table::new(20, Family::Ranges, "published");
 pub(crate) const TXN: Table = Table::new(21, Family::Points, "txn");
 pub(crate) const TXN_BY_TIME: Table = Table::new(22, Family::Log, "txn_by_time");
+pub(crate) const RELATION: Table = Table::new(23, Family::Ranges, "relation");
+pub(crate) const RELATED: Table = Table::new(24, Family::Points, "related");
+pub(crate) const EDIT: Table = Table::new(25, Family::Ranges, "edit");
+pub(crate) const THREAD: Table = Table::new(26, Family::Ranges, "thread");
+pub(crate) const RELATION_SENDER: Table = Table::new(27, Family::Ranges, "relation_sender");
 
 // Receipts and other things about rooms that are not events: 40 to 49.
 pub(crate) const RECEIPT: Table = Table::new(40, Family::Points, "receipt");

@@ -33,6 +33,12 @@ pub enum RoomError {
     /// The alias names a room already.
     #[error("the alias is taken")]
     AliasTaken,
+    /// The event's relation to another is not one that there can be.
+    #[error("{0}")]
+    InvalidRelation(&'static str),
+    /// The user has annotated the event in the same way already.
+    #[error("you have annotated the event so already")]
+    DuplicateAnnotation,
     /// An event refers to others that are not known here.
     #[error("{} events must be known first", .0.len())]
     Missing(Vec<ruma::OwnedEventId>),

@@ -5,12 +5,15 @@
 //! event whose ancestors are unknown comes back as [`RoomError::Missing`].
 
 mod actor;
+mod bundle;
 mod create;
 mod error;
 mod event;
 mod found;
+mod ignored;
 mod membership;
 mod reader;
+mod relating;
 #[cfg(test)]
 mod tests;
 mod txns;
@@ -19,6 +22,7 @@ mod work;
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
 pub use error::RoomError;
 pub use event::StoredEvent;
+pub use ignored::Ignored;
 pub use membership::MembershipChange;
 pub use reader::{Recipient, RoomReader};
 pub use room_core::Draft;
@@ -32,7 +36,7 @@ use records::{AliasRecord, Changes, Membership, Records, View};
 use rules::{CheckedPdu, SigningKey};
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use store::CommitError;
 use tokio::sync::mpsc;
 use work::Shared;
@@ -150,7 +154,8 @@ impl Rooms {
         let Some(head) = view.room_head(num)? else { return Ok(None) };
         let rules =
             rules::room_rules(&head.version).ok_or_else(|| RoomError::UnsupportedVersion(head.version.to_string()))?;
-        Ok(Some(RoomReader { events: self.0.shared.events.clone(), view: view.clone(), num, head, rules }))
+        let (events, ignored) = (self.0.shared.events.clone(), OnceLock::new());
+        Ok(Some(RoomReader { events, view: view.clone(), num, head, rules, ignored }))
     }
 
     /// A room at a view, by id.

@@ -1,7 +1,8 @@
 //! A room as its readers see it: at one view of the store, without entering the room's queue.
 
+use crate::bundle::Bundle;
 use crate::event::Events;
-use crate::{RoomError, StoredEvent};
+use crate::{Ignored, RoomError, StoredEvent};
 use base::{EventNum, Order, RoomNum, Stamp, UnixMillis};
 use records::state_map::StateRoot;
 use records::{EventStatus, Membership, MembershipRecord, RoomHead, View};
@@ -11,11 +12,11 @@ use rules::{Pdu, PowerLevels};
 use ruma::events::StateEventType;
 use ruma::events::room::member::MembershipState;
 use ruma::room_version_rules::RoomVersionRules;
-use ruma::{DeviceId, EventId, RoomId, UserId};
+use ruma::{DeviceId, EventId, OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use store::Direction;
 
 /// How many of a user's own membership events are looked at to find their last join. Somebody who changed
@@ -53,6 +54,8 @@ pub struct RoomReader {
     pub(crate) num: RoomNum,
     pub(crate) head: RoomHead,
     pub(crate) rules: RoomVersionRules,
+    /// Whom a user ignores, and that user.
+    pub(crate) ignored: OnceLock<(OwnedUserId, Arc<Ignored>)>,
 }
 
 impl RoomReader {
@@ -270,8 +273,9 @@ impl RoomReader {
         Ok(visibility == HistoryVisibility::WorldReadable)
     }
 
-    /// An event in the client's format, with the `unsigned` that this recipient gets. `membership` is what
-    /// they were to the room at the event, as [`RoomReader::visible`] says.
+    /// An event in the client's format, with the `unsigned` that this recipient gets: what relates to the event
+    /// is bundled with it (client-server API, "Aggregations of child events"). `membership` is what they were to
+    /// the room at the event, as [`RoomReader::visible`] says.
     pub fn client_event(
         &self,
         event: &StoredEvent,
@@ -279,7 +283,31 @@ impl RoomReader {
         membership: Option<&MembershipState>,
         format: Format,
     ) -> Result<Box<RawValue>, RoomError> {
-        let unsigned = self.unsigned(event, recipient, membership)?;
+        self.worded(event, recipient, membership, format, Bundle::All)
+    }
+
+    /// As [`RoomReader::client_event`], but nothing is bundled: for those who have seen all that came after the
+    /// event, or get it together with the event.
+    pub fn client_event_alone(
+        &self,
+        event: &StoredEvent,
+        recipient: Recipient<'_>,
+        membership: Option<&MembershipState>,
+        format: Format,
+    ) -> Result<Box<RawValue>, RoomError> {
+        self.worded(event, recipient, membership, format, Bundle::Nothing)
+    }
+
+    pub(crate) fn worded(
+        &self,
+        event: &StoredEvent,
+        recipient: Recipient<'_>,
+        membership: Option<&MembershipState>,
+        format: Format,
+        bundle: Bundle,
+    ) -> Result<Box<RawValue>, RoomError> {
+        let relations = self.bundled(event, recipient, format, bundle)?;
+        let unsigned = self.unsigned(event, recipient, membership, relations.as_deref())?;
         let text = with_unsigned(client_event(&event.pdu, format), &unsigned);
         RawValue::from_string(text).map_err(RoomError::internal)
     }
@@ -289,6 +317,7 @@ impl RoomReader {
         event: &StoredEvent,
         recipient: Recipient<'_>,
         membership: Option<&MembershipState>,
+        relations: Option<&RawValue>,
     ) -> Result<String, RoomError> {
         #[derive(serde::Serialize)]
         struct Unsigned<'a> {
@@ -305,6 +334,8 @@ impl RoomReader {
             redacted_because: Option<&'a RawValue>,
             #[serde(skip_serializing_if = "Option::is_none")]
             transaction_id: Option<&'a str>,
+            #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
+            relations: Option<&'a RawValue>,
         }
 
         let replaced = event.record.replaces.map(|num| self.event(num)).transpose()?.flatten();
@@ -324,6 +355,7 @@ impl RoomReader {
             replaces_state: replaced.as_ref().map(|replaced| (**replaced.pdu.event_id()).as_ref()),
             redacted_because: because.as_deref(),
             transaction_id: sent_by.map(|sent_by| sent_by.txn_id.as_str()),
+            relations,
         };
         serde_json::to_string(&unsigned).map_err(RoomError::internal)
     }

@@ -3,15 +3,18 @@
 use crate::actor::Basis;
 use crate::event::{Events, StoredEvent};
 use crate::reader::{kind_text, membership_of, recorded};
+use crate::relating::Relations;
 use crate::{RoomError, Txn};
 use base::{Clock, EventNum, Order, Random, RoomNum, UnixMillis, random_string};
 use records::state_map::StateRoot;
 use records::{
-    Changes, EventRecord, EventStatus, LogEntry, Membership, MembershipRecord, RecordsError, RoomHead, SentBy, TxnScope,
+    Changes, EventRecord, EventStatus, LogEntry, Membership, MembershipRecord, Place, RecordsError, RoomHead, SentBy,
+    TxnScope,
 };
 use room_core::{Change, Draft, Env, Facts, Input, Room, Standing, StateFacts, Tip, Verdict, decide, needs};
 use rules::client_event::stripped_state;
 use rules::pdu::has_written_event_id;
+use rules::relation::{Relation, can_be_root};
 use rules::{CheckedPdu, Pdu, SigningKey, StateKey, StateMap, redaction};
 use ruma::events::StateEventType;
 use ruma::{EventId, OwnedEventId, OwnedUserId, UserId};
@@ -86,6 +89,8 @@ pub(crate) struct Work {
     redacted: Vec<EventNum>,
     /// All events that the run has written, in the timeline or not.
     written: HashMap<EventNum, Arc<Pdu>>,
+    /// The relations that the run makes and breaks.
+    relations: Relations,
     /// A change was recorded in part.
     is_broken: bool,
 }
@@ -102,6 +107,7 @@ impl Work {
             added: Vec::new(),
             redacted: Vec::new(),
             written: HashMap::new(),
+            relations: Relations::default(),
             is_broken: false,
         }
     }
@@ -141,6 +147,7 @@ impl Work {
                     self.remember(txn, change.pdu.sender(), &same);
                     return Ok(same);
                 }
+                self.check_relation(&change.pdu)?;
                 let sender = change.pdu.sender().to_owned();
                 self.record(&change, self.loaded.head.state, txn)?;
                 self.remember(txn, &sender, &event_id);
@@ -224,6 +231,7 @@ impl Work {
             return Err(RoomError::Unwritable);
         }
         if self.has_events() {
+            self.relations.write(self.num, &mut self.changes)?;
             self.loaded.head.generation += 1;
             self.changes.put_room_head(self.num, &self.loaded.head)?;
         }
@@ -248,6 +256,23 @@ impl Work {
         let value = |pdu: &Pdu| serde_json::from_str::<serde_json::Value>(pdu.content().get()).ok();
         let same = current.sender() == change.pdu.sender() && value(&current) == value(&change.pdu);
         Ok(same.then(|| current.event_id().clone()))
+    }
+
+    /// Refuses what a user of this server should not relate: threads within threads (client-server API,
+    /// "Validation of `m.thread` relationships"), and the same annotation twice ("Avoiding duplicate annotations").
+    fn check_relation(&self, pdu: &Pdu) -> Result<(), RoomError> {
+        let Some(relation) = Relation::of(pdu) else { return Ok(()) };
+        if relation.is_thread()
+            && let Some(root) = self.events(std::slice::from_ref(&relation.target))?.values().next()
+            && !can_be_root(root)
+        {
+            return Err(RoomError::InvalidRelation("a thread cannot start from an event that relates to another"));
+        }
+        let (sender, kind) = (pdu.sender(), pdu.kind_str());
+        if self.relations.has_annotation(&self.changes, self.num, sender, kind, &relation)? {
+            return Err(RoomError::DuplicateAnnotation);
+        }
+        Ok(())
     }
 
     /// The event at an entry of the current state.
@@ -400,6 +425,7 @@ impl Work {
             self.redact(target, num)?;
         }
         self.changes.append_event(nth, num, &record);
+        self.relations.make(Place::New(nth), num, &change.pdu);
         self.changes.log(nth, &LogEntry::Event { room: self.num, event: num, member });
 
         self.loaded.room.apply(change);
@@ -542,6 +568,7 @@ impl Work {
             added.pdu = Arc::new(pdu);
             self.written.insert(num, added.pdu.clone());
             self.changes.append_event(added.nth, num, &added.record);
+            self.relations.break_new(num);
             self.refresh_hot(num)?;
             return Ok(());
         }
@@ -549,6 +576,9 @@ impl Work {
         let rules = &self.loaded.room.rules;
         let json = std::mem::take(&mut record.json);
         let pdu = Pdu::parse_stored(record.event_id.clone(), json, rules, false).map_err(RoomError::internal)?;
+        if record.status == EventStatus::Accepted {
+            self.relations.break_known(order, num, &pdu);
+        }
         let pdu = redaction::redact(&pdu, rules).map_err(RoomError::internal)?;
         pdu.json().clone_into(&mut record.json);
         record.redacted_by.get_or_insert(by);

@@ -16,6 +16,7 @@ pub mod key;
 pub mod pdu;
 pub mod power;
 pub mod redaction;
+pub mod relation;
 pub mod resolve;
 pub mod server_acl;
 #[cfg(test)]
@@ -29,5 +30,6 @@ pub use incoming::{Checked, CheckedPdu};
 pub use key::SigningKey;
 pub use pdu::{Pdu, PduError};
 pub use power::PowerLevels;
+pub use relation::Relation;
 pub use resolve::{ResolveError, StateMap, resolve};
 pub use version::{DEFAULT_ROOM_VERSION, SUPPORTED, room_rules};

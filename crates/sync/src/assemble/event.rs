@@ -20,13 +20,30 @@ impl Context<'_> {
         let text = match self.filter.format {
             EventFormat::Federation => event.pdu.json().to_owned(),
             EventFormat::Client => {
-                let device_id = Some(&*self.request.device_id);
-                let recipient = Recipient { user_id: self.user(), device_id, now: self.now };
-                let text = reader.client_event(event, recipient, membership, Format::WithoutRoomId)?;
+                let text = reader.client_event_alone(event, self.recipient(), membership, Format::WithoutRoomId)?;
                 String::from(Box::<str>::from(text))
             }
         };
         Ok(self.select_fields(text))
+    }
+
+    /// The JSON of an event of a timeline that leaves a gap, with what relates to the event: that may be in the
+    /// gap (client-server API, "Aggregations of child events").
+    pub(super) fn event_with_relations(
+        &self,
+        reader: &RoomReader,
+        event: &StoredEvent,
+        membership: &MembershipState,
+    ) -> Result<String, SyncError> {
+        if self.filter.format == EventFormat::Federation {
+            return self.event(reader, event, Some(membership));
+        }
+        let text = reader.client_event(event, self.recipient(), Some(membership), Format::WithoutRoomId)?;
+        Ok(self.select_fields(String::from(Box::<str>::from(text))))
+    }
+
+    fn recipient(&self) -> Recipient<'_> {
+        Recipient { user_id: self.user(), device_id: Some(&*self.request.device_id), now: self.now }
     }
 
     /// The fields of an event that the filter wants.

@@ -100,7 +100,11 @@ impl Context<'_> {
         out.push_str("{\"events\":[");
         for seen in &window.events {
             separate(out);
-            out.push_str(&self.event(reader, &seen.event, Some(&seen.membership))?);
+            let event = match window.limited {
+                true => self.event_with_relations(reader, &seen.event, &seen.membership)?,
+                false => self.event(reader, &seen.event, Some(&seen.membership))?,
+            };
+            out.push_str(&event);
         }
         out.push_str("],\"limited\":");
         out.push_str(if window.limited { "true" } else { "false" });

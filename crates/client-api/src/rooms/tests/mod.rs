@@ -5,6 +5,7 @@ mod creating;
 mod history;
 mod joining;
 mod reading;
+mod relating;
 mod sending;
 mod visibility;
 

@@ -16,6 +16,7 @@ mod reader;
 mod relating;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod txns;
 mod work;
 
@@ -26,6 +27,7 @@ pub use ignored::Ignored;
 pub use membership::MembershipChange;
 pub use reader::{Recipient, RoomReader};
 pub use room_core::Draft;
+pub use trail::Trail;
 
 use actor::{Basis, Command};
 use base::{Clock, Random, RoomNum};

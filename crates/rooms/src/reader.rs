@@ -19,10 +19,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use store::Direction;
 
-/// How many of a user's own membership events are looked at to find their last join. Somebody who changed
-/// their profile more often than this while not being a member does not exist: only members have profiles.
-const MEMBERSHIP_STEPS_MAX: usize = 16;
-
 /// The state that those outside of a room get to see with an invitation or a knock (client-server API,
 /// "Stripped state").
 pub(crate) const STRIPPED_TYPES: [&str; 8] = [
@@ -209,19 +205,6 @@ impl RoomReader {
         })
     }
 
-    /// When the user joined last, by following their membership events back.
-    fn last_join(&self, user: &UserId) -> Result<Option<Order>, RoomError> {
-        let mut next = self.membership(user)?.map(|(_, record)| record.event);
-        for _ in 0..MEMBERSHIP_STEPS_MAX {
-            let Some(event) = next.map(|num| self.event(num)).transpose()?.flatten() else { return Ok(None) };
-            if membership_of(&event.pdu) == MembershipState::Join {
-                return Ok(Some(event.order));
-            }
-            next = event.record.replaces;
-        }
-        Ok(None)
-    }
-
     /// Which of these events a user may see (client-server API, "Room history visibility"), and what the
     /// user was to the room at each. `None`: the event is not for them.
     pub fn visible(
@@ -237,7 +220,7 @@ impl RoomReader {
             // A member since before the first of them sees them all, whatever the visibility.
             return Ok(vec![Some(MembershipState::Join); events.len()]);
         }
-        let last_join = self.last_join(user)?;
+        let last_join = self.trail_to_join(user)?.last_join().map(|join| join.order);
         let mut moments: HashMap<StateRoot, Moment> = HashMap::new();
         let mut moment = |state: StateRoot| -> Result<Moment, RoomError> {
             if let Some(moment) = moments.get(&state) {

@@ -10,6 +10,7 @@ pub mod client_event;
 pub mod draft;
 pub mod filter;
 pub mod id;
+pub mod ignored;
 pub mod incoming;
 mod json;
 pub mod key;
@@ -26,6 +27,7 @@ pub mod visibility;
 
 pub use auth::{Forbidden, StateKey};
 pub use draft::{BuildError, PduDraft, build};
+pub use ignored::IgnoredUsers;
 pub use incoming::{Checked, CheckedPdu};
 pub use key::SigningKey;
 pub use pdu::{Pdu, PduError};

@@ -4,6 +4,7 @@ use crate::fields::Fields;
 use crate::window;
 use rules::filter::{Matcher, RoomMatcher};
 use ruma::api::client::filter::{EventFormat as WireFormat, FilterDefinition, LazyLoadOptions};
+use serde::de::Error as _;
 
 /// How members are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,10 @@ pub struct SyncFilter {
     pub room_account_data: Matcher,
     /// Account data of the user.
     pub account_data: Matcher,
+    /// Presence.
+    pub presence: Matcher,
+    /// Whether what is unread is counted for each thread of a room.
+    pub unread_threads: bool,
     /// The fields of events, if not all are wanted.
     pub fields: Option<Fields>,
     /// The format of events.
@@ -65,16 +70,24 @@ impl SyncFilter {
     ///
     /// # Errors
     ///
-    /// What is wrong with the JSON.
+    /// What is wrong with the JSON, or with what it says.
     pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(json).map(|definition| Self::new(&definition))
+        Self::new(&serde_json::from_str(json)?)
     }
 
     /// Makes a filter ready.
-    #[must_use]
-    pub fn new(filter: &FilterDefinition) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// It asks for a format of events that there is not.
+    pub fn new(filter: &FilterDefinition) -> Result<Self, serde_json::Error> {
         let room = &filter.room;
-        Self {
+        let format = match &filter.event_format {
+            WireFormat::Client => EventFormat::Client,
+            WireFormat::Federation => EventFormat::Federation,
+            other => return Err(serde_json::Error::custom(format!("event_format: there is no `{other}`"))),
+        };
+        Ok(Self {
             rooms: RoomMatcher::of(room),
             include_leave: room.include_leave,
             timeline: Matcher::of_room_events(&room.timeline),
@@ -88,12 +101,11 @@ impl SyncFilter {
             ephemeral: Matcher::of_room_events(&room.ephemeral),
             room_account_data: Matcher::of_room_events(&room.account_data),
             account_data: Matcher::of_events(&filter.account_data),
+            presence: Matcher::of_events(&filter.presence),
+            unread_threads: room.timeline.unread_thread_notifications,
             fields: filter.event_fields.as_deref().map(Fields::new),
-            format: match filter.event_format {
-                WireFormat::Federation => EventFormat::Federation,
-                _ => EventFormat::Client,
-            },
-        }
+            format,
+        })
     }
 }
 
@@ -123,8 +135,30 @@ mod tests {
 
     #[test]
     fn what_is_not_a_filter_is_refused() {
-        for bad in ["", "[]", r#"{"room":7}"#, r#"{"room":{"rooms":["not a room"]}}"#] {
+        for bad in [
+            "",
+            "[]",
+            r#"{"room":7}"#,
+            r#"{"presence":"none"}"#,
+            r#"{"event_format":"bogus"}"#,
+            r#"{"event_fields":"type"}"#,
+            r#"{"account_data":{"types":[1]}}"#,
+            r#"{"room":{"rooms":["not a room"]}}"#,
+            r#"{"room":{"timeline":{"senders":["not a user"]}}}"#,
+            r#"{"room":{"timeline":{"limit":-1}}}"#,
+            r#"{"room":{"state":{"lazy_load_members":"yes"}}}"#,
+            r#"{"room":{"ephemeral":{"contains_url":1}}}"#,
+            r#"{"room":{"include_leave":"maybe"}}"#,
+        ] {
             assert!(SyncFilter::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_filter_says_which_presence_and_which_counts_are_wanted() {
+        let filter = r#"{"presence":{"not_types":["*"]},"room":{"timeline":{"unread_thread_notifications":true}}}"#;
+        let filter = SyncFilter::parse(filter).unwrap();
+        let facts = rules::filter::Facts { kind: "m.presence", sender: None, room_id: None, has_url: false };
+        assert!(filter.unread_threads && !filter.presence.matches(&facts));
     }
 }

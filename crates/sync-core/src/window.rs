@@ -21,8 +21,8 @@ pub struct Window<T> {
     pub start: Order,
     /// Whether events that the client should see are missing between what it has seen and `start`.
     pub limited: bool,
-    /// Whether events after `start` were left out, because the filter or the room's history visibility
-    /// keeps them from the client.
+    /// Whether events after `start` were left out that may have changed the state, because the filter or the
+    /// room's history visibility keeps them from the client.
     pub skipped: bool,
 }
 
@@ -44,7 +44,7 @@ impl<T> WindowBuilder<T> {
         Self { events_max, events: Vec::new(), start: up_to, limited: false, skipped: false, searched: 0 }
     }
 
-    /// Offers the next older event: `None` for one that the client does not see. Says whether to go on.
+    /// Offers the next older event: `None` for one that the client does not see and that may have changed the state. Says whether to go on.
     pub fn offer(&mut self, order: Order, event: Option<T>) -> ControlFlow<()> {
         self.searched += 1;
         match event {
@@ -58,6 +58,17 @@ impl<T> WindowBuilder<T> {
             }
             None => self.skipped = true,
         }
+        self.go_on()
+    }
+
+    /// Passes over the next older event, which the client does not see and which changes nothing of the state.
+    /// Says whether to go on.
+    pub fn pass(&mut self) -> ControlFlow<()> {
+        self.searched += 1;
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> ControlFlow<()> {
         if self.searched >= SEARCHED_MAX {
             // There may be nothing more to see, but only pagination will find out.
             self.limited = true;
@@ -123,6 +134,14 @@ mod tests {
         assert_eq!(window(&[false, true, true], 2), expected);
         let expected = Window { events: vec![], start: Order(2), limited: false, skipped: true };
         assert_eq!(window(&[false, false], 2), expected);
+    }
+
+    #[test]
+    fn what_is_passed_over_leaves_no_trace() {
+        let mut builder = WindowBuilder::new(5, Order(3));
+        assert!(builder.offer(Order(3), Some(3)).is_continue() && builder.pass().is_continue());
+        let expected = Window { events: vec![3], start: Order(2), limited: false, skipped: false };
+        assert_eq!(builder.build(), expected);
     }
 
     #[test]

@@ -65,14 +65,41 @@ pub struct SyncRequest {
     pub filter: Option<FilterChoice>,
     /// Whether to tell all of the state of all rooms.
     pub full_state: bool,
-    /// Whether to tell the state as it is after the timeline, not before it.
-    pub use_state_after: bool,
+    /// Which state to tell.
+    pub state: StateChoice,
     /// How long to wait for something to tell; bounded by [`Config::timeout_max`].
     pub timeout: Duration,
 }
 
+/// Which state comes with a timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StateChoice {
+    /// That before the timeline, which the events of the timeline change.
+    #[default]
+    Before,
+    /// That after the timeline (`use_state_after`).
+    After,
+    /// That after the timeline, with its name from before it was in the specification (MSC4222).
+    AfterUnstable,
+}
+
+impl StateChoice {
+    /// What the section is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Before => "state",
+            Self::After => "state_after",
+            Self::AfterUnstable => "org.matrix.msc4222.state_after",
+        }
+    }
+
+    pub(crate) fn is_after(self) -> bool {
+        self != Self::Before
+    }
+}
+
 /// A filter as the client names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FilterChoice {
     /// One that the user has stored.
     Stored(Box<str>),

@@ -9,10 +9,10 @@ use axum::extract;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ruma::OwnedUserId;
-use ruma::api::client::filter::FilterDefinition;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use sync_core::SyncFilter;
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().v3("/user/{user_id}/filter", post(create)).v3("/user/{user_id}/filter/{filter_id}", get(show))
@@ -28,7 +28,7 @@ async fn create(
     check_own(&session, &user)?;
     state.limit(Class::Other, &session)?;
     // Stored as it came, so that it is given back whole; read once, so that sync never meets a wrong one.
-    serde_json::from_str::<FilterDefinition>(filter.get()).map_err(|error| refuse_json(&error))?;
+    SyncFilter::parse(filter.get()).map_err(|error| refuse_json(&error))?;
     let id = state.accounts.create_filter(&user, filter.get()).await?;
     Ok(Json(json!({ "filter_id": id })))
 }

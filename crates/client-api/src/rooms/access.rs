@@ -6,20 +6,17 @@
 use super::error::not_in_room;
 use crate::session::Session;
 use crate::{ApiError, State};
-use base::{EventNum, Order};
+use base::Order;
 use records::Membership;
 use records::state_map::StateRoot;
-use rooms::{Recipient, RoomError, RoomReader, StoredEvent};
+use rooms::{Recipient, RoomError, RoomReader, StoredEvent, Trail};
+use rules::IgnoredUsers;
 use rules::client_event::Format;
+use rules::ignored::IGNORED_USER_LIST;
 use ruma::events::room::member::MembershipState;
 use ruma::{RoomId, UserId};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
-
-/// How many of a user's own membership events are followed back to find how they left. Only members can make
-/// many, so whoever has left finds it within a few steps.
-const STEPS_MAX: usize = 32;
 
 /// A room that a user may read.
 pub(super) struct Access<'a> {
@@ -27,6 +24,8 @@ pub(super) struct Access<'a> {
     pub standing: Standing,
     state: &'a State,
     session: &'a Session,
+    /// Whom the user ignores: what they say is kept from the user wherever it would be read.
+    ignored: IgnoredUsers,
 }
 
 /// What a user is to a room that they may read.
@@ -51,7 +50,9 @@ impl<'a> Access<'a> {
         let view = state.records.view();
         let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
         let standing = standing(&reader, &session.user_id)?.ok_or_else(not_in_room)?;
-        Ok(Self { reader, standing, state, session })
+        let ignored = view.account_data(&session.user_id, None, IGNORED_USER_LIST)?;
+        let ignored = IgnoredUsers::of_content(ignored.as_deref());
+        Ok(Self { reader, standing, state, session, ignored })
     }
 
     /// The state of the room as the user may know it.
@@ -70,14 +71,27 @@ impl<'a> Access<'a> {
         }
     }
 
-    /// What the user may see of these events, with what they were to the room at each.
+    /// What the user may see of these events, with what they were to the room at each. What they don't want to
+    /// see, because its sender is one whom they ignore, is not among it.
     pub fn visible(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Seen>, ApiError> {
+        let mut seen = self.may_see(events)?;
+        seen.retain(|seen| !self.ignored.hide(&seen.event.pdu, &self.session.user_id));
+        Ok(seen)
+    }
+
+    /// What the user may see of these events, whether they want to or not.
+    pub fn may_see(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Seen>, ApiError> {
         let up_to = self.up_to();
         let memberships = self.reader.visible(&self.session.user_id, events)?;
         let seen = events.iter().zip(memberships).filter(|(event, _)| event.order <= up_to);
         Ok(seen
             .filter_map(|(event, membership)| Some(Seen { event: event.clone(), membership: membership? }))
             .collect())
+    }
+
+    /// What the user was to the room over time.
+    pub fn trail(&self) -> Result<Trail, ApiError> {
+        Ok(self.reader.trail(&self.session.user_id)?)
     }
 
     /// An event that the user may see; 404 if there is none.
@@ -98,10 +112,23 @@ impl<'a> Access<'a> {
         seen.iter().map(|seen| self.client_event(seen)).collect()
     }
 
-    /// State events in words for the user. What they were to the room at each is not looked up.
+    /// State events in words for the user, each with what they were to the room at it (MSC4115).
     pub fn client_state(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Box<RawValue>>, ApiError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.client_state_along(&self.trail()?, events)
+    }
+
+    /// State events in words for the user, of whom the trail is.
+    pub fn client_state_along(
+        &self,
+        trail: &Trail,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Box<RawValue>>, ApiError> {
         let event = |event: &Arc<StoredEvent>| {
-            self.reader.client_event(event, self.recipient(), None, Format::WithRoomId).map_err(ApiError::from)
+            let membership = trail.at(event.order);
+            self.reader.client_event(event, self.recipient(), membership, Format::WithRoomId).map_err(ApiError::from)
         };
         events.iter().map(event).collect()
     }
@@ -130,35 +157,13 @@ fn standing(reader: &RoomReader, user: &UserId) -> Result<Option<Standing>, Room
     // What everybody may read, those who were there may too.
     let peeking = peeking(reader)?;
     if peeking.is_none() && !record.forgotten {
-        return departure(reader, record.event);
+        let trail = reader.trail_to_join(user)?;
+        let standing = |left: &Arc<StoredEvent>| Standing::Departed { at: left.order, state: left.record.state_after };
+        return Ok(trail.departure().map(standing));
     }
     Ok(peeking)
 }
 
 fn peeking(reader: &RoomReader) -> Result<Option<Standing>, RoomError> {
     Ok(reader.is_world_readable()?.then_some(Standing::Peeking))
-}
-
-/// How a user who is not in the room has left it, if they ever were: the event after their last join.
-fn departure(reader: &RoomReader, current: EventNum) -> Result<Option<Standing>, RoomError> {
-    let mut after: Option<Arc<StoredEvent>> = None;
-    let mut next = Some(current);
-    for _ in 0..STEPS_MAX {
-        let Some(event) = next.map(|num| reader.event(num)).transpose()?.flatten() else { return Ok(None) };
-        if is_join(&event) {
-            return Ok(after.map(|left| Standing::Departed { at: left.order, state: left.record.state_after }));
-        }
-        next = event.record.replaces;
-        after = Some(event);
-    }
-    Ok(None)
-}
-
-fn is_join(event: &StoredEvent) -> bool {
-    #[derive(Deserialize)]
-    struct Content {
-        membership: MembershipState,
-    }
-    let content: Result<Content, _> = serde_json::from_str(event.pdu.content().get());
-    content.is_ok_and(|content| content.membership == MembershipState::Join)
 }

@@ -50,11 +50,12 @@ pub(super) async fn members(
             (is, is_not) => is.as_ref() == Some(&membership) || is_not.as_ref().is_some_and(|not| *not != membership),
         }
     };
+    let trail = access.trail()?;
     let mut chunk = Vec::new();
     let mut push = |nums: &[EventNum]| -> Result<(), ApiError> {
         let mut events = access.reader.events(nums)?;
         events.retain(|event| wanted(event));
-        chunk.extend(access.client_state(&events)?);
+        chunk.extend(access.client_state_along(&trail, &events)?);
         Ok(())
     };
     let mut after: Option<String> = None;
@@ -71,12 +72,16 @@ pub(super) async fn members(
 }
 
 /// The state at a token. A client may ask for a moment that it may not see, such as the one before its user
-/// joined; what it gets then is the state that it may know.
+/// joined; what it gets then is the first after it that it may know: what their next join found.
 fn state_at(access: &Access<'_>, at: Order) -> Result<StateRoot, ApiError> {
     let at = at.min(access.up_to());
     let last = access.reader.timeline(Order(i64::MIN), at, Direction::Backward, 1)?;
-    let seen = access.visible(&last)?.pop();
-    Ok(seen.map_or_else(|| access.room_state(), |seen| seen.event.record.state_after))
+    if let Some(seen) = access.may_see(&last)?.pop() {
+        return Ok(seen.event.record.current());
+    }
+    let trail = access.trail()?;
+    let join = trail.join_after(at).filter(|join| join.order <= access.up_to());
+    Ok(join.map_or_else(|| access.room_state(), |join| join.record.state_after))
 }
 
 fn membership(event: &StoredEvent) -> MembershipState {

@@ -3,12 +3,13 @@
 use super::access::Access;
 use super::timeline::{Range, is_lazy, page, senders};
 use crate::session::Session;
-use crate::wire::Wire;
+use crate::wire::{Args, Wire};
 use crate::{ApiError, State};
 use axum::Json;
-use axum::extract::State as Within;
+use axum::extract::{self, FromRequest as _, State as Within};
 use base::Order;
 use rules::filter::Matcher;
+use ruma::OwnedRoomId;
 use ruma::api::Direction as Dir;
 use ruma::api::client::message::get_message_events::v3::Request;
 use serde::Serialize;
@@ -35,8 +36,17 @@ pub(super) struct Response {
 pub(super) async fn messages(
     Within(state): Within<Arc<State>>,
     session: Session,
-    Wire(request): Wire<Request>,
+    Args((room_id,)): Args<(OwnedRoomId,)>,
+    request: extract::Request,
 ) -> Result<Json<Response>, ApiError> {
+    let request = match Wire::<Request>::from_request(request, &state).await {
+        Ok(Wire(request)) => request,
+        Err(error) => {
+            // Who may not read the room learns that first, however they ask.
+            Access::of(&state, &session, &room_id)?;
+            return Err(error);
+        }
+    };
     let from = request.from.as_deref().map(|token| place("from", token)).transpose()?;
     let to = request.to.as_deref().map(|token| place("to", token)).transpose()?;
     let limit = u64::from(request.limit).min(request.filter.limit.map_or(EVENTS_MAX, u64::from));

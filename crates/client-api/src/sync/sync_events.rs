@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 use crate::{ApiError, State};
-use ::sync::{FilterChoice, SyncRequest};
+use ::sync::{FilterChoice, StateChoice, SyncRequest};
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use http::Uri;
@@ -25,6 +25,8 @@ struct Parameters {
     timeout: u64,
     #[serde(default)]
     use_state_after: bool,
+    #[serde(default, rename = "org.matrix.msc4222.use_state_after")]
+    use_state_after_unstable: bool,
 }
 
 /// What the client wants to be seen as. Read so that a wrong value is refused; this server has no presence.
@@ -66,7 +68,11 @@ fn request(session: &Session, uri: &Uri) -> Result<SyncRequest, ApiError> {
         since: since.map_err(|error| ApiError::invalid_param(format!("since: {error}")))?,
         filter: parameters.filter.as_deref().map(FilterChoice::of_parameter),
         full_state: parameters.full_state,
-        use_state_after: parameters.use_state_after,
+        state: match (parameters.use_state_after, parameters.use_state_after_unstable) {
+            (true, _) => StateChoice::After,
+            (false, true) => StateChoice::AfterUnstable,
+            (false, false) => StateChoice::Before,
+        },
         timeout: Duration::from_millis(parameters.timeout),
     })
 }

@@ -62,9 +62,8 @@ impl Context<'_> {
 
         let mut out = String::from("{");
         self.push_timeline(&mut out, reader, &window)?;
-        let state = state.iter().map(|event| self.event(reader, event, None)).collect::<Result<Vec<_>, _>>()?;
-        let name = if self.request.use_state_after { "state_after" } else { "state" };
-        push_events(&mut out, name, state.iter().map(String::as_str));
+        let state = self.state_events(reader, &state)?;
+        push_events(&mut out, self.request.state.name(), state.iter().map(String::as_str));
         push_events(&mut out, "ephemeral", ephemeral.iter().map(String::as_str));
         push_events(&mut out, "account_data", account_data.iter().map(String::as_str));
         if let Some(summary) = &summary {

@@ -22,6 +22,8 @@ use account_data::AccountData;
 use base::{Order, RoomNum, Stamp, UnixMillis};
 use records::{Membership, MembershipRecord, View};
 use rooms::RoomReader;
+use rules::IgnoredUsers;
+use rules::ignored::IGNORED_USER_LIST;
 use ruma::UserId;
 use std::sync::{Arc, Mutex};
 use sync_core::{LazyMembers, SentMembers, SyncFilter};
@@ -49,6 +51,8 @@ struct Context<'a> {
     /// The token of this answer.
     token: SyncToken,
     now: UnixMillis,
+    /// Whom the user ignores.
+    ignored: IgnoredUsers,
     /// Which members the device was sent, if it loads them lazily.
     sent: Option<Arc<Mutex<SentMembers>>>,
 }
@@ -132,6 +136,7 @@ impl Inner {
             return Ok(Some(Answer { token, body: None }));
         }
         let filter = filter_of(&view, &request.user_id, request.filter.as_ref())?;
+        let ignored = view.account_data(&request.user_id, None, IGNORED_USER_LIST)?;
         let context = Context {
             inner: self,
             request,
@@ -143,6 +148,7 @@ impl Inner {
             own: matches!(changed, Changed::Anywhere | Changed::Here { own: true, .. }),
             token,
             now: self.clock.now(),
+            ignored: IgnoredUsers::of_content(ignored.as_deref()),
         };
         if since.is_none()
             && let Some(sent) = &context.sent
@@ -266,7 +272,13 @@ impl Context<'_> {
     ) -> Result<(), SyncError> {
         let is_new = self.since_stamp().is_none_or(|since| candidate.at > since);
         let membership = candidate.record.membership;
-        if membership != Membership::Join && !is_new {
+        let is_wanted = match membership {
+            Membership::Join => true,
+            Membership::Invite | Membership::Knock => is_new || self.request.full_state,
+            Membership::Leave | Membership::Ban => is_new || self.is_archived(candidate),
+        };
+        let is_ignored = membership == Membership::Invite && self.ignored.contains(&candidate.record.sender);
+        if !is_wanted || is_ignored {
             return Ok(());
         }
         let Some(reader) = self.inner.rooms.reader(&self.view, candidate.room)? else { return Ok(()) };

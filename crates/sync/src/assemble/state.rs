@@ -46,7 +46,7 @@ impl Context<'_> {
         let is_whole = !window.skipped && !parts(window);
         let goes_on = scope.known.is_some() && !window.limited && is_whole;
         let changes = |seen: &Seen| seen.event.record.state_before != seen.event.record.state_after;
-        let is_known = goes_on && !(self.request.use_state_after && window.events.iter().any(changes));
+        let is_known = goes_on && !(self.request.state.is_after() && window.events.iter().any(changes));
         if is_known && !lazy {
             return Ok(Vec::new());
         }
@@ -56,7 +56,7 @@ impl Context<'_> {
             _ if window.start >= scope.end => end,
             _ => self.state_before(reader, window.start)?,
         };
-        let at = if self.request.use_state_after { end } else { start };
+        let at = if self.request.state.is_after() { end } else { start };
         let shown: HashSet<EventNum> = window.events.iter().map(|seen| seen.event.num).collect();
 
         let mut events = match scope.known {
@@ -65,7 +65,7 @@ impl Context<'_> {
             None if lazy => all_but_members(reader, at)?,
             None => reader.state_events(at)?,
         };
-        if !is_whole && !self.request.use_state_after {
+        if !is_whole && !self.request.state.is_after() {
             // What changed within the timeline, but is not shown there.
             let hidden = reader.state_diff(start, end)?.into_iter().filter(|event| !shown.contains(&event.num));
             let hidden: Vec<_> = hidden.collect();
@@ -83,6 +83,19 @@ impl Context<'_> {
         Ok(events)
     }
 
+    /// State events in words, each with what the user was to the room at it (MSC4115).
+    pub(super) fn state_events(
+        &self,
+        reader: &RoomReader,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<String>, SyncError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let trail = reader.trail(self.user())?;
+        events.iter().map(|event| self.event(reader, event, trail.at(event.order))).collect()
+    }
+
     /// The window without the events that would mislead the client about the state: those that set something
     /// which is set otherwise at the end, by an event that the client does not see or because the event lost to
     /// another one where history parted. The client applies what is told as state first and the timeline on top.
@@ -93,7 +106,7 @@ impl Context<'_> {
         mut window: Window<Seen>,
         end: Order,
     ) -> Result<Window<Seen>, SyncError> {
-        if self.request.use_state_after || window.start >= end || (!window.skipped && !parts(&window)) {
+        if self.request.state.is_after() || window.start >= end || (!window.skipped && !parts(&window)) {
             return Ok(window);
         }
         let mut shown: HashMap<(&str, &str), (EventNum, Order)> = HashMap::new();

@@ -58,7 +58,13 @@ impl Context<'_> {
             for (event, membership) in page.into_iter().zip(seen) {
                 let order = event.order;
                 let shown = membership.filter(|_| filter.matches_everything() || filter.matches_pdu(&event.pdu));
-                if builder.offer(order, shown.map(|membership| Seen { event, membership })).is_break() {
+                let shown = shown.filter(|_| !self.ignored.hide(&event.pdu, self.user()));
+                let changes = event.pdu.state_key().is_some() || event.record.resolved.is_some();
+                let end = match shown {
+                    None if !changes => builder.pass(),
+                    shown => builder.offer(order, shown.map(|membership| Seen { event, membership })),
+                };
+                if end.is_break() {
                     return Ok(builder.build());
                 }
                 up_to = Order(order.0.saturating_sub(1));

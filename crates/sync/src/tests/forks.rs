@@ -98,14 +98,14 @@ async fn check(world: &World, room: &RoomId, since: &Value, before: &str, truth:
     let topic = topic.state_event(topic.state(), "m.room.topic", "").unwrap().unwrap();
     let topic: Value = serde_json::from_str(topic.pdu.content().get()).unwrap();
     assert_eq!(topic["topic"], truth, "what it resolves to");
-    for use_state_after in [false, true] {
+    for state in [StateChoice::Before, StateChoice::After] {
         for limit in [0, 1, 10] {
             let filter = json!({"room": {"timeline": {"limit": limit}}});
-            let request = SyncRequest { use_state_after, ..filtered(&bob(), Some(token(since)), &filter) };
+            let request = SyncRequest { state, ..filtered(&bob(), Some(token(since)), &filter) };
             let response = world.ask(request).await;
             let told = joined(&response, room);
-            assert_eq!(topics(before, told, use_state_after), truth, "{use_state_after} {limit} {told}");
-            let again = SyncRequest { use_state_after, ..request_of(&response, &filter) };
+            assert_eq!(topics(before, told, state == StateChoice::After), truth, "{state:?} {limit} {told}");
+            let again = SyncRequest { state, ..request_of(&response, &filter) };
             assert!(world.ask(again).await.get("rooms").is_none(), "told once");
         }
     }

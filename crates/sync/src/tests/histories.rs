@@ -109,7 +109,7 @@ impl Client {
         let filter = json!({"room": {"timeline": {"limit": limit}, "state": {"lazy_load_members": lazy}}});
         let device_id = if lazy { "LAZY" } else { "DEVICE" };
         let request = SyncRequest {
-            use_state_after,
+            state: if use_state_after { StateChoice::After } else { StateChoice::Before },
             device_id: device_id.into(),
             ..filtered(&bob(), self.since.as_deref(), &filter)
         };

@@ -2,11 +2,12 @@
 
 mod forks;
 mod histories;
+mod ignored;
 mod marks;
 mod rooms;
 mod waiting;
 
-use crate::{Config, FilterChoice, SyncError, SyncRequest, Syncs};
+use crate::{Config, FilterChoice, StateChoice, SyncError, SyncRequest, Syncs};
 use ::rooms::{CreateRoom, MembershipChange, Preset, Rooms, Txn};
 use base::{FakeClock, Secret, SeededRandom, UnixMillis};
 use records::Records;
@@ -45,7 +46,7 @@ pub fn request(user: &UserId, since: Option<&str>) -> SyncRequest {
         since: since.map(|since| since.parse().unwrap()),
         filter: None,
         full_state: false,
-        use_state_after: false,
+        state: StateChoice::Before,
         timeout: Duration::ZERO,
     }
 }

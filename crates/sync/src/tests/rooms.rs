@@ -60,7 +60,7 @@ async fn a_gap_is_said_and_its_state_told() {
     assert_eq!(told["state"]["events"][1]["content"]["topic"], "a");
 
     let request = filtered(&bob(), Some(token(&before)), &filter);
-    let response = world.ask(SyncRequest { use_state_after: true, ..request }).await;
+    let response = world.ask(SyncRequest { state: StateChoice::After, ..request }).await;
     let told = joined(&response, &room);
     assert!(told.get("state").is_none());
     assert_eq!(short(&told["state_after"]), ["m.room.name", "m.room.topic"]);
@@ -305,4 +305,84 @@ async fn a_token_of_the_future_counts_as_none() {
     assert!(short(&joined(&response, &room)["timeline"]).len() > 1);
     let next: crate::SyncToken = token(&response).parse().unwrap();
     assert_eq!(next.stamp, world.records.view().stamp());
+}
+
+#[tokio::test]
+async fn left_rooms_come_with_the_full_state_if_they_are_asked_for() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    world.change(&room, &bob(), MembershipChange::Leave).await;
+    let before = world.sync(&bob(), None).await;
+    world.set(&room, &alice(), "m.room.topic", json!({"topic": "secret"})).await;
+    let filter = json!({"room": {"include_leave": true}});
+    let full = SyncRequest { full_state: true, ..filtered(&bob(), Some(token(&before)), &filter) };
+    let response = world.ask(full.clone()).await;
+    let left = &response["rooms"]["leave"][room.as_str()];
+    assert_eq!(short(&left["timeline"]), [""; 0], "nothing since");
+    let state = short(&left["state"]);
+    assert!(state.contains(&"m.room.create".to_owned()) && !state.contains(&"m.room.topic".to_owned()), "{state:?}");
+    let own = left["state"]["events"].as_array().unwrap().iter().find(|event| event["state_key"] == bob().as_str());
+    assert_eq!(own.unwrap()["content"]["membership"], "leave");
+    assert!(world.ask(filtered(&bob(), Some(token(&before)), &filter)).await.get("rooms").is_none());
+    world.rooms.forget(&room, &bob()).await.unwrap();
+    assert!(world.ask(full).await.get("rooms").is_none());
+}
+
+#[tokio::test]
+async fn forgetting_a_room_tells_nothing_that_leaving_did_not() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    world.set(&room, &alice(), "m.room.history_visibility", json!({"history_visibility": "world_readable"})).await;
+    let joined = world.sync(&bob(), None).await;
+    world.change(&room, &bob(), MembershipChange::Leave).await;
+    let left = world.sync(&bob(), Some(&joined)).await;
+    world.say(&room, &alice(), "later").await;
+    world.rooms.forget(&room, &bob()).await.unwrap();
+    for log_read_max in [crate::changed::LOG_READ_MAX, 0] {
+        let (records, rooms) = (world.records.clone(), world.rooms.clone());
+        let syncs = Syncs::with_log_read_max(records, rooms, world.clock.clone(), Config::default(), log_read_max);
+        let ask = async |since: &Value| -> Value {
+            serde_json::from_str(&syncs.sync(request(&bob(), Some(token(since)))).await.unwrap()).unwrap()
+        };
+        assert!(ask(&left).await.get("rooms").is_none());
+        let told = &ask(&joined).await["rooms"]["leave"][room.as_str()];
+        assert_eq!(short(&told["timeline"]), ["m.room.member @bob:here.example"], "who knew the room as joined");
+    }
+}
+
+#[tokio::test]
+async fn state_events_say_what_the_user_was_to_the_room() {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.change(&room, &alice(), MembershipChange::Invite { user: bob() }).await;
+    world.set(&room, &alice(), "m.room.topic", json!({"topic": "T"})).await;
+    world.change(&room, &bob(), MembershipChange::Join).await;
+    world.set(&room, &alice(), "m.room.name", json!({"name": "N"})).await;
+    let filter = json!({"room": {"timeline": {"limit": 0}}});
+    let response = world.ask(filtered(&bob(), None, &filter)).await;
+    let membership = |kind: &str, key: &str| {
+        let events = joined(&response, &room)["state"]["events"].as_array().unwrap();
+        let event = events.iter().find(|event| event["type"] == kind && event["state_key"] == key).unwrap();
+        event["unsigned"]["membership"].clone()
+    };
+    assert_eq!(membership("m.room.create", ""), "leave");
+    assert_eq!(membership("m.room.topic", ""), "invite");
+    assert_eq!(membership("m.room.member", bob().as_str()), "join");
+    assert_eq!(membership("m.room.name", ""), "join");
+}
+
+#[tokio::test]
+async fn the_state_after_the_timeline_has_its_name_from_before_it_was_specified() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let before = world.sync(&bob(), None).await;
+    let name = "org.matrix.msc4222.state_after";
+    let ask = async |since: Option<&Value>| {
+        world.ask(SyncRequest { state: StateChoice::AfterUnstable, ..request(&bob(), since.map(token)) }).await
+    };
+    let told = &ask(None).await["rooms"]["join"][room.as_str()];
+    assert!(short(&told[name]).contains(&"m.room.create".to_owned()));
+    assert!(told.get("state").is_none() && told.get("state_after").is_none());
+    world.say(&room, &alice(), "1").await;
+    assert_eq!(ask(Some(&before)).await["rooms"]["join"][room.as_str()][name], json!({"events": []}));
 }

@@ -127,8 +127,57 @@ async fn members_can_be_asked_for_as_they_were() {
     let dan = server.user("dan").await;
     server.join(&dan, &room).await.ok();
     let path = format!("/rooms/{room}/members?at={}", hidden.as_str().unwrap());
-    // Before dan was there is not for dan to see: the present is.
+    server.join(&server.user("erin").await, &room).await.ok();
+    // Before dan was there is not for dan to see: the first that is, is what their join found.
     assert_eq!(members(&server.get(&dan, &path).await.ok()).len(), 4);
+    // Nor was anything before the room was made.
+    let beginning = format!("/rooms/{room}/members?at=t0");
+    assert_eq!(members(&server.get(&alice, &beginning).await.ok()), [("@alice:example.org", "join")]);
+}
+
+#[tokio::test]
+async fn state_events_say_what_the_reader_was_to_the_room() {
+    let (server, alice, _, room) = room_of_two().await;
+    let carol = server.user("carol").await;
+    server.invite(&alice, &room, &carol).await.ok();
+    server.set_state(&alice, &room, "m.room.topic", "", json!({"topic": "T"})).await.ok();
+    server.join(&carol, &room).await.ok();
+    server.set_state(&alice, &room, "m.room.name", "", json!({"name": "N"})).await.ok();
+    let state = server.get(&carol, &format!("/rooms/{room}/state")).await.ok();
+    let membership = |kind: &str| {
+        let event = state.as_array().unwrap().iter().find(|event| event["type"] == kind).unwrap();
+        event["unsigned"]["membership"].clone()
+    };
+    assert_eq!(membership("m.room.create"), "leave");
+    assert_eq!(membership("m.room.topic"), "invite");
+    assert_eq!(membership("m.room.name"), "join");
+}
+
+#[tokio::test]
+async fn what_an_ignored_user_says_is_not_there_to_read() {
+    let (server, alice, bob, room) = room_of_two().await;
+    let hidden = server.say(&alice, &room, "hidden").await;
+    let own = server.say(&bob, &room, "own").await;
+    let list = json!({"ignored_users": {alice.id.as_str(): {}}});
+    server.put(&bob, format!("/user/{}/account_data/m.ignored_user_list", bob.id), list).await.ok();
+    let page = server.get(&bob, &format!("/rooms/{room}/messages?dir=b&limit=100")).await.ok();
+    assert_eq!(bodies(&page["chunk"]), ["own"]);
+    assert!(types(&page["chunk"]).contains(&"m.room.power_levels"), "state is not hidden");
+    server.get(&bob, format!("/rooms/{room}/event/{}", enc(&hidden))).await.refused(404, "M_NOT_FOUND");
+    let context = server.get(&bob, format!("/rooms/{room}/context/{}?limit=4", enc(&own))).await.ok();
+    assert!(bodies(&context["events_before"]).is_empty());
+    server.get(&alice, format!("/rooms/{room}/event/{}", enc(&hidden))).await.ok();
+}
+
+#[tokio::test]
+async fn who_forgot_a_room_learns_nothing_of_it_however_they_ask() {
+    let (server, _, bob, room) = room_of_two().await;
+    server.leave(&bob, &room).await.ok();
+    server.get(&bob, format!("/rooms/{room}/messages?dir=b")).await.ok();
+    server.post(&bob, &format!("/rooms/{room}/forget"), json!({})).await.ok();
+    for query in ["", "?dir=b"] {
+        server.get(&bob, format!("/rooms/{room}/messages{query}")).await.refused(403, "M_FORBIDDEN");
+    }
 }
 
 #[tokio::test]

@@ -10,9 +10,11 @@ mod error;
 mod name;
 mod password;
 mod profile;
+mod reports;
 mod session;
 mod shared_secret;
 mod stored;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -22,6 +24,7 @@ pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Te
 pub use devices::{DEVICES_MAX, Device};
 pub use error::Error;
 pub use profile::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
+pub use reports::REPORT_REASON_BYTES_MAX;
 pub use session::{Login, NewSession, SessionInfo};
 pub use shared_secret::SignedRegistration;
 pub use stored::{

@@ -4,6 +4,7 @@ use crate::{Accounts, Error};
 use base::limits::ID_BYTES_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use records::Changes;
 use ruma::push::Ruleset;
 use ruma::{RoomId, UserId};
 use sha2::{Digest, Sha256};
@@ -23,7 +24,7 @@ pub const FILTERS_MAX: usize = 1000;
 const FILTER_ID_BYTES: usize = 12;
 
 /// The type of the push rules among account data.
-const PUSH_RULES: &str = "m.push_rules";
+pub(crate) const PUSH_RULES: &str = "m.push_rules";
 
 /// The push rules that the specification gives a user who has changed none.
 #[must_use]
@@ -57,24 +58,7 @@ impl Accounts {
         if kind.len() > ID_BYTES_MAX {
             return Err(Error::TooLarge("the type"));
         }
-        if content.len() > ACCOUNT_DATA_BYTES_MAX {
-            return Err(Error::TooLarge("the content"));
-        }
-        self.change(|changes| {
-            if changes.view().account_data(user, room, kind)?.as_deref() != Some(content) {
-                let before = changes.view().account_data_usage(user)?;
-                changes.put_account_data(user, room, kind, content)?;
-                let after = changes.account_data_usage(user)?;
-                if after.entries > before.entries.max(ACCOUNT_DATA_ENTRIES_MAX) {
-                    return Err(Error::TooLarge("the number of pieces of account data"));
-                }
-                if after.bytes > before.bytes.max(ACCOUNT_DATA_TOTAL_BYTES_MAX) {
-                    return Err(Error::TooLarge("all of the user's account data together"));
-                }
-            }
-            Ok(())
-        })
-        .await
+        self.change(|changes| put_account_data(changes, user, room, kind, content)).await
     }
 
     /// Stores a filter and returns its id, which its content decides: the same filter twice is stored once.
@@ -101,4 +85,30 @@ impl Accounts {
     pub fn filter(&self, user: &UserId, id: &str) -> Result<Option<String>, Error> {
         Ok(self.view().filter(user, id)?)
     }
+}
+
+/// Writes account data within the limits, unless it is what is stored already.
+pub(crate) fn put_account_data(
+    changes: &mut Changes,
+    user: &UserId,
+    room: Option<&RoomId>,
+    kind: &str,
+    content: &str,
+) -> Result<(), Error> {
+    if content.len() > ACCOUNT_DATA_BYTES_MAX {
+        return Err(Error::TooLarge("the content"));
+    }
+    if changes.view().account_data(user, room, kind)?.as_deref() == Some(content) {
+        return Ok(());
+    }
+    let before = changes.view().account_data_usage(user)?;
+    changes.put_account_data(user, room, kind, content)?;
+    let after = changes.account_data_usage(user)?;
+    if after.entries > before.entries.max(ACCOUNT_DATA_ENTRIES_MAX) {
+        return Err(Error::TooLarge("the number of pieces of account data"));
+    }
+    if after.bytes > before.bytes.max(ACCOUNT_DATA_TOTAL_BYTES_MAX) {
+        return Err(Error::TooLarge("all of the user's account data together"));
+    }
+    Ok(())
 }

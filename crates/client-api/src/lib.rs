@@ -6,6 +6,7 @@
 //! [`router`] by the binary.
 
 mod account;
+mod directory;
 mod discovery;
 mod error;
 mod limits;
@@ -40,6 +41,9 @@ base::config! {
         /// Whether access tokens are taken from the query too (`?access_token=`), as very old clients send them.
         /// Proxies write queries into their logs.
         pub access_token_in_query: bool = false,
+        /// Whether only those who are logged in get to see the list of published rooms and summaries of rooms
+        /// that everybody can join or read. Else everybody does, as the specification has it.
+        pub directory_needs_login: bool = false,
         /// How often clients may do what.
         pub limits: Limits,
     }
@@ -80,6 +84,7 @@ pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .merge(discovery::routes())
         .merge(account::routes())
+        .merge(directory::routes())
         .merge(rooms::routes())
         .merge(sync::routes())
         .route_layer(axum::middleware::from_fn(route_name::name_route))

@@ -66,6 +66,8 @@ base::config! {
         pub join: Rate = Rate::new(0.5, 20),
         /// Invitations, by user.
         pub invite: Rate = Rate::new(0.5, 30),
+        /// Reports of events, rooms and users to the administrators, by user.
+        pub report: Rate = Rate::new(0.1, 10),
         /// Everything else that changes something or costs much, by user, or by address for those who are
         /// not logged in.
         pub other: Rate = Rate::new(20.0, 100),
@@ -80,6 +82,7 @@ impl Limits {
             ("message", &self.message),
             ("join", &self.join),
             ("invite", &self.invite),
+            ("report", &self.report),
             ("other", &self.other),
         ];
         for (key, rate) in rates {
@@ -105,6 +108,8 @@ pub(crate) enum Class {
     Join,
     /// Invitations.
     Invite,
+    /// Reports.
+    Report,
     /// Everything else.
     Other,
 }
@@ -165,6 +170,7 @@ impl RateLimits {
             Class::Message => &self.limits.message,
             Class::Join => &self.limits.join,
             Class::Invite => &self.limits.invite,
+            Class::Report => &self.limits.report,
             Class::Other => &self.limits.other,
         };
         let bucket = self.buckets.get_or_insert_with(&(class, who()), || Ok::<_, ApiError>(Arc::default()))?;

@@ -24,6 +24,31 @@ impl Changes {
         Self { view, ids, batch: Batch::default(), written: HashMap::new() }
     }
 
+    /// New changes of the same view, which know nothing of these.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::new(self.view.clone(), self.ids.clone())
+    }
+
+    /// Takes over what other changes of the same view write, after what these do. Answers by how much the numbers
+    /// of their stamps grow.
+    pub fn absorb(&mut self, other: Self) -> u16 {
+        let shift = self.batch.stamps;
+        self.batch.stamps = shift.saturating_add(other.batch.stamps);
+        self.batch.expects.extend(other.batch.expects);
+        self.batch.writes.extend(other.batch.writes.into_iter().map(|write| match write {
+            Write::Put { family, mut key, mut value } => {
+                for hole in key.holes.iter_mut().chain(&mut value.holes) {
+                    hole.nth = hole.nth.saturating_add(shift);
+                }
+                Write::Put { family, key, value }
+            }
+            other => other,
+        }));
+        self.written.extend(other.written);
+        shift
+    }
+
     /// The view that the changes began with; it does not show them.
     #[must_use]
     pub fn view(&self) -> &View {
@@ -109,6 +134,11 @@ impl Changes {
     pub(crate) fn clear(&mut self, table: Table, key: Vec<u8>) {
         self.written.insert((table.family, key.clone()), None);
         self.batch.writes.push(Write::Clear { family: table.family, key });
+    }
+
+    /// Adds to a counter. Reads through these changes don't see that.
+    pub(crate) fn add(&mut self, table: Table, key: Vec<u8>, delta: i64) {
+        self.batch.writes.push(Write::Add { family: table.family, key, delta });
     }
 
     /// Clears a range. Reads through these changes don't see that.

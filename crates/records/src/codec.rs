@@ -2,8 +2,8 @@
 
 use crate::state_map::StateMapError;
 use base::Stamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use store::{Hole, Stamped, StoreError};
 
 /// The version byte of every value of this schema.
@@ -60,6 +60,16 @@ fn append<T: Serialize>(bytes: Vec<u8>, value: &T) -> Vec<u8> {
 pub(crate) fn decode<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, RecordsError> {
     match bytes.split_first() {
         Some((&VALUE_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| RecordsError::Corrupt { table }),
+        _ => Err(RecordsError::Corrupt { table }),
+    }
+}
+
+/// Reads what a value begins with, and passes over the rest.
+pub(crate) fn decode_start<'a, T: Deserialize<'a>>(table: &'static str, bytes: &'a [u8]) -> Result<T, RecordsError> {
+    match bytes.split_first() {
+        Some((&VALUE_VERSION, rest)) => {
+            postcard::take_from_bytes(rest).map(|(start, _)| start).map_err(|_| RecordsError::Corrupt { table })
+        }
         _ => Err(RecordsError::Corrupt { table }),
     }
 }

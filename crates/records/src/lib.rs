@@ -11,16 +11,19 @@ mod accounts;
 mod accounts_stored;
 mod changes;
 mod codec;
+mod directory;
 mod ids;
 mod log;
 mod receipts;
 mod relations;
+mod reports;
 mod rooms;
 mod schema;
 pub mod state_map;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod times;
 mod view;
 
 pub use accounts::{
@@ -29,14 +32,17 @@ pub use accounts::{
 pub use accounts_stored::{AccountDataUsage, AccountDatum, Profile};
 pub use changes::Changes;
 pub use codec::RecordsError;
+pub use directory::{Listed, ListedPlace, RoomSummary};
 pub use ids::Ids;
 pub use log::LogEntry;
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
 pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
+pub use reports::{ReportRecord, Reported};
 pub use rooms::{
     AliasRecord, EventRecord, EventStatus, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry, TxnScope,
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
+pub use times::TimedEvent;
 pub use view::View;
 
 use base::Stamp;

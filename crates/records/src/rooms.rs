@@ -3,8 +3,8 @@
 use crate::codec::{self, RecordsError};
 use crate::state_map::{NewNodes, Nodes, StateRoot};
 use crate::tables::{
-    ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, PUBLISHED, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_MEMBER, STATE_NODE,
-    TIMELINE, TXN, TXN_BY_TIME,
+    ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_MEMBER, STATE_NODE, TIMELINE, TXN,
+    TXN_BY_TIME,
 };
 use crate::{Changes, View};
 use base::{EventNum, NodeNum, Order, RoomNum, Stamp, UnixMillis};
@@ -308,6 +308,12 @@ impl View {
             .collect()
     }
 
+    /// Whether a user has, or had, something to do with any room.
+    pub fn has_memberships(&self, user: &UserId) -> Result<bool, RecordsError> {
+        let range = MEMBERSHIP.key().text(user.as_str()).prefix_range();
+        Ok(!self.scan(MEMBERSHIP, range, Direction::Forward, 1)?.is_empty())
+    }
+
     /// The users with this membership in a room, in the order of their ids, from the one after `after`.
     pub fn room_members(
         &self,
@@ -349,11 +355,6 @@ impl View {
             .collect()
     }
 
-    /// Whether a room is in the public room directory.
-    pub fn is_published(&self, room: RoomNum) -> Result<bool, RecordsError> {
-        Ok(self.get_bytes(PUBLISHED, &PUBLISHED.key().number(room.0).build())?.is_some())
-    }
-
     /// The event that a transaction id has made, and when.
     pub fn txn(&self, scope: TxnScope<'_>, txn_id: &str) -> Result<Option<(UnixMillis, OwnedEventId)>, RecordsError> {
         self.get(TXN, &txn_key(scope, txn_id))
@@ -373,6 +374,11 @@ impl Changes {
         self.expect_unchanged(ROOM_BY_ID, key.clone())?;
         self.put(ROOM_BY_ID, key, &room);
         Ok(())
+    }
+
+    /// The number of a room, a new one of these changes included.
+    pub fn room_num(&self, room_id: &RoomId) -> Result<Option<RoomNum>, RecordsError> {
+        self.get(ROOM_BY_ID, &room_by_id_key(room_id))
     }
 
     /// Replaces a room's head, on condition that it is still the one that the view shows.
@@ -410,7 +416,8 @@ impl Changes {
         self.put_raw(TIMELINE, key, codec::encode(&event).into());
     }
 
-    /// Adds an event before all others of its room's timeline.
+    /// Adds an event before all others of its room's timeline. [`Changes::put_time_before`] lets it be found by
+    /// its time.
     pub fn prepend_event(&mut self, order: Order, event: EventNum, record: &EventRecord) {
         self.put(EVENT_BY_ID, event_by_id_key(&record.event_id), &event);
         let stamp = Stamp(order.0.cast_unsigned());
@@ -468,16 +475,6 @@ impl Changes {
         self.clear(ALIAS, key);
         self.clear(ROOM_ALIAS, ROOM_ALIAS.key().number(room.0).text(alias.as_str()).build());
         Ok(())
-    }
-
-    /// Lists a room in the public room directory, or takes it out.
-    pub fn set_published(&mut self, room: RoomNum, published: bool) {
-        let key = PUBLISHED.key().number(room.0).build();
-        if published {
-            self.put(PUBLISHED, key, &());
-        } else {
-            self.clear(PUBLISHED, key);
-        }
     }
 
     /// Remembers what a transaction id has made, until [`Changes::clear_txns`].

@@ -67,6 +67,10 @@ pub(crate) const RELATED: Table = Table::new(24, Family::Points, "related");
 pub(crate) const EDIT: Table = Table::new(25, Family::Ranges, "edit");
 pub(crate) const THREAD: Table = Table::new(26, Family::Ranges, "thread");
 pub(crate) const RELATION_SENDER: Table = Table::new(27, Family::Ranges, "relation_sender");
+pub(crate) const LISTED: Table = Table::new(28, Family::Ranges, "listed");
+pub(crate) const LISTED_COUNT: Table = Table::new(29, Family::Points, "listed_count");
+pub(crate) const TIME: Table = Table::new(30, Family::Ranges, "time");
+pub(crate) const REPORT: Table = Table::new(31, Family::Log, "report");
 
 // Receipts and other things about rooms that are not events: 40 to 49.
 pub(crate) const RECEIPT: Table = Table::new(40, Family::Points, "receipt");

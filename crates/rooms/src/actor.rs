@@ -1,11 +1,12 @@
 //! The one writer of a room: a task with a bounded mailbox while the room is busy, nothing while it is not.
 
+use crate::upgrade::Upgrade;
 use crate::work::{Loaded, Work};
 use crate::{RoomError, Rooms, Txn, WeakRooms};
 use base::{EventNum, RoomNum};
 use room_core::{Draft, Room};
 use rules::CheckedPdu;
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use std::time::Duration;
 use store::CommitError;
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +33,10 @@ pub(crate) enum Command {
     Receive { events: Vec<CheckedPdu>, reply: Reply<Received> },
     /// Let a user forget the room.
     Forget { user: OwnedUserId, reply: Reply<()> },
+    /// List the room in the published room directory, or take it out.
+    Publish { published: bool, reply: Reply<()> },
+    /// Replace the room by a new one.
+    Upgrade { upgrade: Box<Upgrade>, reply: Reply<OwnedRoomId> },
 }
 
 /// The membership event of a user that a draft was made for; none if they had none.
@@ -51,6 +56,8 @@ enum Decided {
     Sent(Result<OwnedEventId, RoomError>),
     Received(Received),
     Forgotten(Result<(), RoomError>),
+    Published,
+    Upgraded(Result<OwnedRoomId, RoomError>),
 }
 
 /// Starts the task of a room.
@@ -179,6 +186,11 @@ fn perform(work: &mut Work, command: &mut Command) -> Decided {
             Decided::Received(std::mem::take(events).into_iter().map(|event| work.event(event)).collect())
         }
         Command::Forget { user, .. } => Decided::Forgotten(work.forget(user)),
+        Command::Publish { published, .. } => {
+            work.publish(*published);
+            Decided::Published
+        }
+        Command::Upgrade { upgrade, .. } => Decided::Upgraded(work.upgrade(upgrade)),
     }
 }
 
@@ -188,6 +200,8 @@ impl Command {
             (Self::Send { reply, .. }, Decided::Sent(answer)) => respond(reply, answer),
             (Self::Receive { reply, .. }, Decided::Received(answer)) => respond(reply, Ok(answer)),
             (Self::Forget { reply, .. }, Decided::Forgotten(answer)) => respond(reply, answer),
+            (Self::Publish { reply, .. }, Decided::Published) => respond(reply, Ok(())),
+            (Self::Upgrade { reply, .. }, Decided::Upgraded(answer)) => respond(reply, answer),
             (command, _) => command.fail(&RoomError::Unwritable),
         }
     }
@@ -201,7 +215,8 @@ impl Command {
         match self {
             Self::Send { reply, .. } => respond(reply, Err(error)),
             Self::Receive { reply, .. } => respond(reply, Err(error)),
-            Self::Forget { reply, .. } => respond(reply, Err(error)),
+            Self::Forget { reply, .. } | Self::Publish { reply, .. } => respond(reply, Err(error)),
+            Self::Upgrade { reply, .. } => respond(reply, Err(error)),
         }
     }
 }

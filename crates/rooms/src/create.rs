@@ -213,7 +213,7 @@ fn check_size(request: &CreateRoom, invited: &[OwnedUserId]) -> Result<(), RoomE
 }
 
 /// The content of the creation: what the client adds, without the fields that are the server's.
-fn creation(
+pub(crate) fn creation(
     mut content: JsonObject,
     creator: &UserId,
     equals: &[OwnedUserId],
@@ -258,7 +258,7 @@ fn additional_creators(
 }
 
 /// The power levels: moderators change how the room looks, the creator's equals whom it is for.
-fn power_levels(
+pub(crate) fn power_levels(
     given: JsonObject,
     creator: &UserId,
     equals: &[OwnedUserId],
@@ -292,12 +292,16 @@ fn power_levels(
     if privileged && !tombstone_given {
         // It must be above `state_default`, whatever the client has made of that.
         let state_default = levels.get("state_default").and_then(Value::as_i64).unwrap_or(MODERATOR_LEVEL);
-        let level = TOMBSTONE_LEVEL.max(state_default.saturating_add(1)).min(LEVEL_MAX);
         if let Some(Value::Object(events)) = levels.get_mut("events") {
-            events.insert("m.room.tombstone".to_owned(), json!(level));
+            events.insert("m.room.tombstone".to_owned(), json!(tombstone_level(state_default)));
         }
     }
     Ok(levels)
+}
+
+/// The level that replacing a room of version 12 takes, where other state takes `state_default`.
+pub(crate) fn tombstone_level(state_default: i64) -> i64 {
+    TOMBSTONE_LEVEL.max(state_default.saturating_add(1)).min(LEVEL_MAX)
 }
 
 fn default_events() -> JsonObject {

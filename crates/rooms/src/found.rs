@@ -1,13 +1,15 @@
 //! Founding rooms: the events that [`create::plan`] writes down become a room in one batch.
 
 use crate::create::{self, CreateRoom, Plan};
-use crate::work::{Loaded, Work};
-use crate::{RoomError, Rooms, profile};
+use crate::work::{Loaded, Shared, Work};
+use crate::{Draft, RoomError, Rooms, profile};
 use base::{Order, UnixMillis, random_string};
 use records::state_map::StateRoot;
-use records::{AliasRecord, RoomHead};
+use records::{AliasRecord, Changes, RoomHead};
 use room_core::Room;
-use ruma::{OwnedRoomId, UserId};
+use ruma::room_version_rules::RoomVersionRules;
+use ruma::{OwnedRoomId, RoomVersionId, ServerName, UserId};
+use std::sync::Arc;
 use store::CommitError;
 
 /// How often founding is tried again. From room version 12 on a room's id follows from its creation, so two
@@ -48,47 +50,19 @@ impl Rooms {
         if alias.as_deref().map(|alias| view.alias(alias)).transpose()?.flatten().is_some() {
             return Err(RoomError::AliasTaken);
         }
-        // A room of version 12 gets its id from its first event; the head learns it below.
-        let localpart = random_string(&*self.shared().random, ROOM_ID_LETTERS);
-        let random_id = OwnedRoomId::try_from(format!("!{localpart}:{}", self.server_name()));
-        let random_id = random_id.map_err(RoomError::internal)?;
-        let room_id = (!rules.authorization.room_create_event_id_as_room_id).then(|| random_id.clone());
-        let head = RoomHead {
-            room_id: random_id,
-            version: version.clone(),
-            extremities: Vec::new(),
-            depth: 0,
-            state: StateRoot::EMPTY,
-            joined: 0,
-            invited: 0,
-            backfilled_to: Order(0),
-            generation: 0,
-        };
-        let num = self.records().ids().room()?;
-        let loaded = Loaded::new(head, Room::new(room_id, version.clone(), rules));
-        let mut work = Work::new(self.shared_arc(), num, loaded, self.records().changes(&view));
-        for draft in drafts {
-            let mut draft = draft.clone();
-            if draft.kind == "m.room.create" {
-                draft.timestamp = Some(at);
-            }
-            work.draft(draft, None, None).map_err(|error| match error {
-                RoomError::Forbidden(reason) => RoomError::InvalidRoomState(reason),
-                error => error,
-            })?;
-        }
-        let room_id = work.loaded.room.room_id.clone().ok_or_else(|| RoomError::internal("a room without events"))?;
+        let random_id = random_room_id(self.shared(), self.server_name())?;
+        let changes = self.records().changes(&view);
+        let mut work = lay(self.shared_arc(), version, rules, random_id, drafts, at, changes)?;
+        let (room_id, num) = (work.loaded.head.room_id.clone(), work.num);
         if view.room_num(&room_id)?.is_some() {
             return Ok(None);
         }
-        work.loaded.head.room_id.clone_from(&room_id);
-        work.changes.put_room(&room_id, num)?;
         if let Some(alias) = alias.as_deref() {
             let record = AliasRecord { room_id: room_id.clone(), creator: creator.to_owned() };
             work.changes.put_alias(alias, num, &record)?;
         }
         if *published {
-            work.changes.set_published(num, true);
+            work.publish(true);
         }
         work.finish()?;
         let changes = std::mem::replace(&mut work.changes, self.no_changes());
@@ -101,4 +75,59 @@ impl Rooms {
         work.committed().publish(self.shared(), stamps);
         Ok(Some(room_id))
     }
+}
+
+impl Work {
+    /// A room id that nobody has.
+    pub(crate) fn random_room_id(&self) -> Result<OwnedRoomId, RoomError> {
+        random_room_id(&self.shared, self.shared.key.server_name())
+    }
+}
+
+fn random_room_id(shared: &Shared, server_name: &ServerName) -> Result<OwnedRoomId, RoomError> {
+    let localpart = random_string(&*shared.random, ROOM_ID_LETTERS);
+    OwnedRoomId::try_from(format!("!{localpart}:{server_name}")).map_err(RoomError::internal)
+}
+
+/// Decides all first events of a room on top of each other. The first, its creation, is of the time `at`. From
+/// room version 12 on the id that follows from it takes the place of `random_id`; whether there is such a room
+/// already is for the caller to see.
+pub(crate) fn lay(
+    shared: Arc<Shared>,
+    version: &RoomVersionId,
+    rules: RoomVersionRules,
+    random_id: OwnedRoomId,
+    drafts: &[Draft],
+    at: UnixMillis,
+    changes: Changes,
+) -> Result<Work, RoomError> {
+    let room_id = (!rules.authorization.room_create_event_id_as_room_id).then(|| random_id.clone());
+    let head = RoomHead {
+        room_id: random_id,
+        version: version.clone(),
+        extremities: Vec::new(),
+        depth: 0,
+        state: StateRoot::EMPTY,
+        joined: 0,
+        invited: 0,
+        backfilled_to: Order(0),
+        generation: 0,
+    };
+    let num = changes.ids().room()?;
+    let loaded = Loaded::new(head, Room::new(room_id, version.clone(), rules));
+    let mut work = Work::new(shared, num, loaded, changes);
+    for draft in drafts {
+        let mut draft = draft.clone();
+        if draft.kind == "m.room.create" {
+            draft.timestamp = Some(at);
+        }
+        work.draft(draft, None, None).map_err(|error| match error {
+            RoomError::Forbidden(reason) => RoomError::InvalidRoomState(reason),
+            error => error,
+        })?;
+    }
+    let room_id = work.loaded.room.room_id.clone().ok_or_else(|| RoomError::internal("a room without events"))?;
+    work.loaded.head.room_id.clone_from(&room_id);
+    work.changes.put_room(&room_id, num)?;
+    Ok(work)
 }

@@ -7,20 +7,25 @@
 mod actor;
 mod bundle;
 mod create;
+mod directory;
 mod error;
 mod event;
 mod found;
 mod ignored;
+mod listing;
 mod membership;
 mod reader;
 mod relating;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod trail;
 mod txns;
+mod upgrade;
 mod work;
 
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
+pub use directory::ListFilter;
 pub use error::RoomError;
 pub use event::StoredEvent;
 pub use ignored::Ignored;
@@ -28,6 +33,7 @@ pub use membership::MembershipChange;
 pub use reader::{Recipient, RoomReader};
 pub use room_core::Draft;
 pub use trail::Trail;
+pub use upgrade::Upgrade;
 
 use actor::{Basis, Command};
 use base::{Clock, Random, RoomNum};
@@ -40,7 +46,7 @@ use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
 use std::sync::{Arc, OnceLock, Weak};
 use store::CommitError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use work::Shared;
 
 /// How many of a user's rooms are written to at the same time when their profile changes or they leave all.
@@ -96,6 +102,8 @@ struct Inner {
     server_name: OwnedServerName,
     config: Config,
     mailboxes: DashMap<RoomNum, mpsc::Sender<Command>>,
+    /// Held by those who search the whole room directory.
+    searches: Arc<Semaphore>,
 }
 
 impl Rooms {
@@ -112,7 +120,8 @@ impl Rooms {
         let server_name = key.server_name().to_owned();
         let events = Arc::new(Events::new(config.event_cache_bytes));
         let shared = Arc::new(Shared { events, key, clock, random });
-        let inner = Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new() });
+        let searches = Arc::new(Semaphore::new(directory::SEARCHES_AT_ONCE));
+        let inner = Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new(), searches });
         tokio::spawn(txns::forget_old(Arc::downgrade(&inner)));
         Self(inner)
     }
@@ -323,7 +332,7 @@ impl Rooms {
             }
         }
         drop(view);
-        let limit = Arc::new(tokio::sync::Semaphore::new(ROOMS_AT_ONCE));
+        let limit = Arc::new(Semaphore::new(ROOMS_AT_ONCE));
         let mut tasks = tokio::task::JoinSet::new();
         for room_id in room_ids {
             let (rooms, user, change, limit) = (self.clone(), user.to_owned(), change.clone(), limit.clone());
@@ -384,14 +393,8 @@ impl Rooms {
 
     /// Lists a room in the public room directory, or takes it out. Who may do that is the caller's to check.
     pub async fn set_published(&self, room_id: &RoomId, published: bool) -> Result<(), RoomError> {
-        let view = self.0.records.view();
-        let num = num_of(&view, room_id)?;
-        if view.is_published(num)? == published {
-            return Ok(());
-        }
-        let mut changes = self.0.records.changes(&view);
-        changes.set_published(num, published);
-        Ok(self.0.records.commit(changes).await.map(drop)?)
+        let num = num_of(&self.0.records.view(), room_id)?;
+        self.tell(num, |reply| Command::Publish { published, reply }).await
     }
 }
 

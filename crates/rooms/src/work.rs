@@ -2,6 +2,7 @@
 
 use crate::actor::Basis;
 use crate::event::{Events, StoredEvent};
+use crate::listing::Listing;
 use crate::reader::{kind_text, membership_of, recorded};
 use crate::relating::Relations;
 use crate::{RoomError, Txn};
@@ -71,21 +72,30 @@ impl Loaded {
 }
 
 /// An event that a run adds.
-struct Added {
+pub(crate) struct Added {
     nth: u16,
     num: EventNum,
     record: EventRecord,
     pdu: Arc<Pdu>,
 }
 
+impl Added {
+    /// The same in a batch where it comes `by` stamps later.
+    pub fn shifted(self, by: u16) -> Self {
+        Self { nth: self.nth.saturating_add(by), ..self }
+    }
+}
+
 /// A run: decisions in turn, each on top of the ones before.
 pub(crate) struct Work {
-    shared: Arc<Shared>,
-    num: RoomNum,
-    now: UnixMillis,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) num: RoomNum,
+    pub(crate) now: UnixMillis,
     pub loaded: Loaded,
     pub changes: Changes,
-    added: Vec<Added>,
+    /// What the published room directory may have to show.
+    pub(crate) listing: Listing,
+    pub(crate) added: Vec<Added>,
     redacted: Vec<EventNum>,
     /// All events that the run has written, in the timeline or not.
     written: HashMap<EventNum, Arc<Pdu>>,
@@ -102,6 +112,7 @@ impl Work {
             shared,
             num,
             now,
+            listing: Listing::of(&loaded.head),
             loaded,
             changes,
             added: Vec::new(),
@@ -130,6 +141,22 @@ impl Work {
             return Ok(event_id);
         }
         let timed = draft.timestamp.is_some();
+        let change = self.decided(draft)?;
+        let event_id = change.pdu.event_id().clone();
+        // Setting what is set already changes nothing, and makes no event.
+        if !timed && let Some(same) = self.same_as_current(&change)? {
+            self.remember(txn, change.pdu.sender(), &same);
+            return Ok(same);
+        }
+        self.check_relation(&change.pdu)?;
+        let sender = change.pdu.sender().to_owned();
+        self.record(&change, self.loaded.head.state, txn)?;
+        self.remember(txn, &sender, &event_id);
+        Ok(event_id)
+    }
+
+    /// Decides about a draft, and records nothing yet.
+    pub(crate) fn decided(&mut self, draft: Draft) -> Result<Box<Change>, RoomError> {
         let input = Input::Draft(draft);
         let needs = needs(&self.loaded.room, &input)?;
         let facts =
@@ -140,19 +167,7 @@ impl Work {
         };
         let env = Env { now: self.now, key: &self.shared.key, fresh: &fresh };
         match decide(env, &self.loaded.room, input, &facts) {
-            Verdict::Change(change) => {
-                let event_id = change.pdu.event_id().clone();
-                // Setting what is set already changes nothing, and makes no event.
-                if !timed && let Some(same) = self.same_as_current(&change)? {
-                    self.remember(txn, change.pdu.sender(), &same);
-                    return Ok(same);
-                }
-                self.check_relation(&change.pdu)?;
-                let sender = change.pdu.sender().to_owned();
-                self.record(&change, self.loaded.head.state, txn)?;
-                self.remember(txn, &sender, &event_id);
-                Ok(event_id)
-            }
+            Verdict::Change(change) => Ok(change),
             Verdict::Refused(refusal) => Err(refusal.into()),
             Verdict::Missing(ids) => Err(RoomError::Missing(ids)),
         }
@@ -230,6 +245,7 @@ impl Work {
         if self.is_broken {
             return Err(RoomError::Unwritable);
         }
+        self.list()?;
         if self.has_events() {
             self.relations.write(self.num, &mut self.changes)?;
             self.loaded.head.generation += 1;
@@ -276,7 +292,7 @@ impl Work {
     }
 
     /// The event at an entry of the current state.
-    fn current(&mut self, key: &StateKey) -> Result<Option<(EventNum, Arc<Pdu>)>, RoomError> {
+    pub(crate) fn current(&mut self, key: &StateKey) -> Result<Option<(EventNum, Arc<Pdu>)>, RoomError> {
         if let Some(found) = self.loaded.hot.get(key) {
             return Ok(found.clone());
         }
@@ -328,7 +344,7 @@ impl Work {
     }
 
     /// An event, one of this run included.
-    fn pdu(&self, num: EventNum) -> Result<Option<Arc<Pdu>>, RoomError> {
+    pub(crate) fn pdu(&self, num: EventNum) -> Result<Option<Arc<Pdu>>, RoomError> {
         if let Some(pdu) = self.written.get(&num) {
             return Ok(Some(pdu.clone()));
         }
@@ -337,7 +353,12 @@ impl Work {
     }
 
     /// Records a change. If that fails half-way, nothing of the run can be committed any more.
-    fn record(&mut self, change: &Change, state_before: StateRoot, txn: Option<&Txn>) -> Result<(), RoomError> {
+    pub(crate) fn record(
+        &mut self,
+        change: &Change,
+        state_before: StateRoot,
+        txn: Option<&Txn>,
+    ) -> Result<(), RoomError> {
         self.is_broken = true;
         self.write(change, state_before, txn)?;
         self.is_broken = false;
@@ -414,9 +435,11 @@ impl Work {
                     member = self.member_changed(nth, num, &change.pdu)?;
                 }
                 self.loaded.hot.insert(key.clone(), Some((num, change.pdu.clone())));
+                self.listing.note(key);
             }
             _ if self.loaded.head.state == head_before => {}
             _ => {
+                self.listing.note_all();
                 self.loaded.hot.clear();
                 member = self.members_resolved(nth, head_before, num)?;
             }
@@ -426,6 +449,7 @@ impl Work {
         }
         self.changes.append_event(nth, num, &record);
         self.relations.make(Place::New(nth), num, &change.pdu);
+        self.changes.put_time(nth, self.num, UnixMillis(change.pdu.origin_server_ts().0.into()), num);
         self.changes.log(nth, &LogEntry::Event { room: self.num, event: num, member });
 
         self.loaded.room.apply(change);
@@ -560,6 +584,7 @@ impl Work {
     /// Takes an event's content out of the room.
     fn redact(&mut self, target: &EventId, by: EventNum) -> Result<(), RoomError> {
         let Some(num) = self.changes.event_num(target)? else { return Ok(()) };
+        self.listing.note_all();
         if let Some(added) = self.added.iter_mut().find(|added| added.num == num) {
             // It is of this very run: its place has no number yet, so it is written again as it was.
             let pdu = redaction::redact(&added.pdu, &self.loaded.room.rules).map_err(RoomError::internal)?;

@@ -11,6 +11,7 @@ mod profile;
 mod push_rules;
 mod register;
 mod shared_secret;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(push_rules::routes())
         .merge(register::routes())
         .merge(shared_secret::routes())
+        .merge(tags::routes())
 }
 
 /// Does work to its end though the client hangs up meanwhile: a commit and what has to follow it.

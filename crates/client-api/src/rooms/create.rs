@@ -1,6 +1,7 @@
 //! `POST /createRoom`
 
 use super::federation::refuse_remote;
+use super::follow::follow;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Reply, Wire};
@@ -32,6 +33,7 @@ pub(super) async fn create(
         state.limit(Class::Invite, &session)?;
     }
     let room_id = state.rooms.create(&session.user_id, request).await?;
+    follow(&state, &session.user_id, &room_id).await;
     Ok(Reply(Response::new(room_id)))
 }
 

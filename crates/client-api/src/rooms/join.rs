@@ -1,6 +1,7 @@
 //! Entering rooms: `POST /rooms/{roomId}/join`, `POST /join/{roomIdOrAlias}`, `POST /knock/{roomIdOrAlias}`.
 
 use super::federation::unreachable_room;
+use super::follow::follow;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Reply, Wire};
@@ -60,19 +61,22 @@ async fn join(
     if let Some(signed) = signed {
         accept_third_party_invite(state, session, &room_id, signed).await?;
     }
-    enter(state, session, &room_id, MembershipChange::Join, reason).await?;
+    if enter(state, session, &room_id, MembershipChange::Join, reason).await? {
+        follow(state, &session.user_id, &room_id).await;
+    }
     Ok(room_id)
 }
 
+/// Answers whether the user was not what they wanted to be already.
 async fn enter(
     state: &State,
     session: &Session,
     room_id: &RoomId,
     change: MembershipChange,
     reason: Option<String>,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     match state.rooms.change_membership(room_id, &session.user_id, change, reason, None).await {
-        Ok(_) => Ok(()),
+        Ok(changed) => Ok(changed.is_some()),
         Err(RoomError::NotFound(_)) => Err(unreachable_room(room_id.as_str())),
         Err(error) => Err(error.into()),
     }

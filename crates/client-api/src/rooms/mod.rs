@@ -7,6 +7,7 @@ mod create;
 mod error;
 mod event;
 mod federation;
+mod follow;
 mod join;
 mod joined_rooms;
 mod members;
@@ -14,11 +15,14 @@ mod membership;
 mod messages;
 mod published;
 mod redact;
+mod report;
 mod send;
 mod state;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod timestamp;
+mod upgrade;
 
 use crate::State;
 use crate::routes::Routes as _;
@@ -53,5 +57,10 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/rooms/{room_id}/joined_members", get(members::joined))
         .v3("/rooms/{room_id}/aliases", get(alias::of_room))
         .v3("/directory/room/{room_alias}", get(alias::get).put(alias::put).delete(alias::delete))
+        .v3("/rooms/{room_id}/upgrade", post(upgrade::upgrade))
+        .v3("/rooms/{room_id}/report", post(report::room))
+        .v3("/rooms/{room_id}/report/{event_id}", post(report::event))
+        .v3("/users/{user_id}/report", post(report::user))
+        .v1("/rooms/{room_id}/timestamp_to_event", get(timestamp::timestamp_to_event))
         .v3("/directory/list/room/{room_id}", get(published::get).put(published::put))
 }

@@ -50,7 +50,7 @@ pub(super) fn txn(session: &Session, endpoint: String, txn_id: String) -> Result
 /// A type must fit into an event, and be of those that can come after the first.
 pub(super) fn check_type(kind: &str) -> Result<(), ApiError> {
     if kind == "m.room.create" {
-        return Err(ApiError::forbidden("a room is created once"));
+        return Err(ApiError::invalid_param("a room is created once"));
     }
     if kind.len() > ID_BYTES_MAX {
         return Err(ApiError::too_large(format!("an event type has at most {ID_BYTES_MAX} bytes")));

@@ -5,6 +5,7 @@
 use super::access::Access;
 use super::error::{as_outsider, not_in_room};
 use super::federation::refuse_remote;
+use super::follow::follow;
 use super::send::check_type;
 use crate::limits::Class;
 use crate::session::Session;
@@ -183,9 +184,13 @@ async fn set_member(
         "ban" => MembershipChange::Ban { user: user.clone() },
         other => return Err(ApiError::bad_json(format!("there is no membership `{other}`"))),
     };
+    let enters = change == MembershipChange::Join && current(state, &view, room_id, &user)? != Some(Membership::Join);
     drop(view);
     let changed = state.rooms.change_membership(room_id, &session.user_id, change, None, Some(content)).await;
     if let Some(event_id) = changed.map_err(as_outsider)? {
+        if enters {
+            follow(state, &user, room_id).await;
+        }
         return Ok(event_id);
     }
     let view = state.records.view();

@@ -2,11 +2,15 @@
 
 mod aliases;
 mod creating;
+mod finding;
 mod history;
 mod joining;
 mod reading;
 mod relating;
+mod reporting;
 mod sending;
+mod spaces;
+mod upgrading;
 mod visibility;
 
 pub(super) use crate::testing::{Answer, User};
@@ -47,6 +51,13 @@ impl Server {
 
     pub async fn get(&self, user: &User, path: impl AsRef<str>) -> Answer {
         self.request(Some(user), Method::GET, path, String::new()).await
+    }
+
+    /// Asks for a path that begins after `/_matrix/client`.
+    pub async fn get_at(&self, user: Option<&User>, path: impl AsRef<str>) -> Answer {
+        self.0.clock.advance(Duration::from_millis(1));
+        let path = format!("/_matrix/client{}", path.as_ref());
+        self.0.send(Method::GET, &path, user.map(|user| user.token.as_str()), String::new()).await
     }
 
     pub async fn post(&self, user: &User, path: impl AsRef<str>, body: Value) -> Answer {

@@ -19,6 +19,7 @@ mod tags;
 mod tests;
 mod token;
 mod user;
+mod user_directory;
 
 pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Terms};
 pub use devices::{DEVICES_MAX, Device};
@@ -32,6 +33,7 @@ pub use stored::{
     default_push_rules,
 };
 pub use user::{EndSessions, Erase, NewUser, Verified};
+pub use user_directory::FoundUsers;
 
 use base::{Clock, Random, UnixMillis};
 use password::Hasher;

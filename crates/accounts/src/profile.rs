@@ -1,5 +1,6 @@
 //! Profiles (client-server API, "Profiles").
 
+use crate::user_directory::put_found;
 use crate::{Accounts, Error};
 use records::Profile;
 use ruma::UserId;
@@ -44,6 +45,7 @@ impl Accounts {
                 return Err(Error::ProfileTooLarge);
             }
             changes.put_profile(user, &profile)?;
+            put_found(changes, user, &profile)?;
             Ok(true)
         })
         .await

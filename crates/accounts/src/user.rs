@@ -1,6 +1,7 @@
 //! Users: making, checking and ending accounts.
 
 use crate::password::PASSWORD_BYTES_MAX;
+use crate::user_directory::put_found;
 use crate::{Accounts, Error};
 use base::Secret;
 use records::{AcceptedTerms, TokenHash, UserRecord};
@@ -113,7 +114,7 @@ impl Accounts {
                 return Err(Error::UserInUse);
             }
             changes.put_user(&user.user_id, &record)?;
-            Ok(())
+            put_found(changes, &user.user_id, &changes.view().profile(&user.user_id)?)
         })
         .await
     }
@@ -188,6 +189,7 @@ impl Accounts {
                 changes.clear_stored(&user);
             }
             changes.put_user(&user, &record)?;
+            changes.put_found_user(&user, None)?;
             Ok(((), end_all(changes, &user, None)?))
         })
         .await

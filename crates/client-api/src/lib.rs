@@ -44,6 +44,9 @@ base::config! {
         /// Whether only those who are logged in get to see the list of published rooms and summaries of rooms
         /// that everybody can join or read. Else everybody does, as the specification has it.
         pub directory_needs_login: bool = false,
+        /// Whether users find all users of the server in the user directory. Else they find those with whom they
+        /// share a room, and those who are in a room that everybody can join or read.
+        pub find_all_users: bool = false,
         /// How often clients may do what.
         pub limits: Limits,
     }

@@ -24,6 +24,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod times;
+mod user_directory;
 mod view;
 
 pub use accounts::{
@@ -43,6 +44,7 @@ pub use rooms::{
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use times::TimedEvent;
+pub use user_directory::{FoundUser, Words};
 pub use view::View;
 
 use base::Stamp;

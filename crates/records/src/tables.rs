@@ -88,3 +88,7 @@ pub(crate) const ACCOUNT_DATA: Table = Table::new(57, Family::Ranges, "account_d
 pub(crate) const ACCOUNT_DATA_BY_STAMP: Table = Table::new(58, Family::Ranges, "account_data_by_stamp");
 pub(crate) const FILTER: Table = Table::new(59, Family::Ranges, "filter");
 pub(crate) const ACCOUNT_DATA_USAGE: Table = Table::new(60, Family::Points, "account_data_usage");
+
+// The user directory: 125 to 127.
+pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");
+pub(crate) const FOUND_WORD: Table = Table::new(126, Family::Ranges, "found_word");

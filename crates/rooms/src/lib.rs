@@ -4,6 +4,7 @@
 //! [`Rooms`] is the handle. What it answers to a write is on disk. The network is never awaited here: an
 //! event whose ancestors are unknown comes back as [`RoomError::Missing`].
 
+mod acquaintance;
 mod actor;
 mod bundle;
 mod create;
@@ -24,6 +25,7 @@ mod txns;
 mod upgrade;
 mod work;
 
+pub use acquaintance::Acquaintance;
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
 pub use directory::ListFilter;
 pub use error::RoomError;

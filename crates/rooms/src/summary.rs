@@ -90,6 +90,13 @@ impl RoomReader {
         Ok(self.opens_to(user)? || self.is_world_readable()?)
     }
 
+    /// Whether everybody can join the room.
+    pub(crate) fn is_public(&self) -> Result<bool, RoomError> {
+        let Some(event) = self.state_event(self.head.state, "m.room.join_rules", "")? else { return Ok(false) };
+        let content: JsonObject = serde_json::from_str(event.pdu.content().get()).unwrap_or_default();
+        Ok(content.get("join_rule").and_then(Value::as_str) == Some("public"))
+    }
+
     /// Whether the join rules let a user join or knock who is not invited.
     fn opens_to(&self, user: Option<&UserId>) -> Result<bool, RoomError> {
         let Some(event) = self.state_event(self.head.state, "m.room.join_rules", "")? else { return Ok(false) };

@@ -348,8 +348,11 @@ impl Old {
             let events = levels.entry("events").or_insert_with(|| json!({}));
             if let Value::Object(events) = events {
                 let given = events.get("m.room.tombstone").and_then(Value::as_i64);
-                if given.is_none_or(|level| level <= state_default) {
-                    events.insert("m.room.tombstone".to_owned(), json!(create::tombstone_level(state_default)));
+                // Elsewhere the level of administrators was enough; here it is to be the creators' alone.
+                let is_own = self.rules.authorization.explicitly_privilege_room_creators;
+                if !is_own || given.is_none_or(|level| level <= state_default) {
+                    let level = create::tombstone_level(state_default).max(given.unwrap_or_default());
+                    events.insert("m.room.tombstone".to_owned(), json!(level));
                 }
             }
         } else {

@@ -1,16 +1,18 @@
-//! Finding rooms without being in them: the published room directory, summaries of rooms, and what a space holds.
+//! Finding rooms without being in them, and people: the published room directory, summaries of rooms, what a space
+//! holds, and the user directory.
 
 mod hierarchy;
 mod public_rooms;
 mod shown;
 mod summary;
+mod users;
 
 use crate::limits::Class;
 use crate::routes::Routes as _;
 use crate::session::{ClientAddress, Session};
 use crate::{ApiError, State};
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::sync::Arc;
 
 /// The endpoints of finding rooms. Clients in service still use the names from before some were stable: those of
@@ -20,6 +22,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     let old_summary = get(summary::unstable);
     Router::new()
         .v3("/publicRooms", get(public_rooms::list).post(public_rooms::search))
+        .v3("/user_directory/search", post(users::search))
         .v1("/room_summary/{room_id_or_alias}", get(summary::summary))
         .v1("/rooms/{room_id}/hierarchy", get(hierarchy::hierarchy))
         .route(&format!("{unstable}/org.matrix.msc2946/rooms/{{room_id}}/hierarchy"), get(hierarchy::hierarchy))

@@ -250,9 +250,10 @@ async fn events_that_a_user_may_not_see_are_not_found_by_their_time() {
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let joined = json!([{"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}]);
     let room = server.room(&alice, json!({"preset": "public_chat", "initial_state": joined})).await;
-    server.say(&alice, &room, "secret").await;
+    let secret = server.say(&alice, &room, "secret").await;
+    let secret = server.get(&alice, format!("/rooms/{room}/event/{}", enc(&secret))).await.ok();
     server.join(&bob, &room).await.ok();
-    let path = format!("/v1/rooms/{room}/timestamp_to_event?ts=1&dir=f");
+    let path = format!("/v1/rooms/{room}/timestamp_to_event?ts={}&dir=f", secret["origin_server_ts"]);
     let found = server.get_at(Some(&bob), path).await.ok();
     let event = server.get(&bob, format!("/rooms/{room}/event/{}", enc(found["event_id"].as_str().unwrap()))).await;
     assert_eq!(event.ok()["type"], "m.room.member");

@@ -5,6 +5,7 @@ mod creating;
 mod finding;
 mod history;
 mod joining;
+mod people;
 mod reading;
 mod relating;
 mod reporting;

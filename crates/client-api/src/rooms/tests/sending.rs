@@ -118,10 +118,10 @@ async fn a_room_is_created_once() {
     let alice = server.user("alice").await;
     for version in ["1", "11", "12"] {
         let room = server.room(&alice, json!({"room_version": version})).await;
-        server.set_state(&alice, &room, "m.room.create", "", json!({})).await.refused(403, "M_FORBIDDEN");
-        server.set_state(&alice, &room, "m.room.create", "x", json!({})).await.refused(403, "M_FORBIDDEN");
+        server.set_state(&alice, &room, "m.room.create", "", json!({})).await.refused(400, "M_INVALID_PARAM");
+        server.set_state(&alice, &room, "m.room.create", "x", json!({})).await.refused(400, "M_INVALID_PARAM");
         let path = format!("/rooms/{room}/send/m.room.create/1");
-        server.put(&alice, &path, json!({})).await.refused(403, "M_FORBIDDEN");
+        server.put(&alice, &path, json!({})).await.refused(400, "M_INVALID_PARAM");
     }
 }
 

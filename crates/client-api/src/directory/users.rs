@@ -28,12 +28,12 @@ pub(super) struct Search {
 /// Whom it is told of.
 #[derive(Serialize)]
 pub(super) struct Answer {
-    results: Vec<User>,
+    results: Vec<Found>,
     limited: bool,
 }
 
 #[derive(Serialize)]
-struct User {
+struct Found {
     user_id: OwnedUserId,
     #[serde(skip_serializing_if = "Option::is_none")]
     display_name: Option<String>,
@@ -68,6 +68,6 @@ pub(super) async fn search(
         }
         Ok(known.as_mut().map_or(Ok(true), |known| known.knows(user))?)
     })?;
-    let user = |(user_id, FoundUser { display_name, avatar_url, .. })| User { user_id, display_name, avatar_url };
-    Ok(Json(Answer { results: found.users.into_iter().map(user).collect(), limited: found.limited }))
+    let shown = |(user_id, FoundUser { display_name, avatar_url, .. })| Found { user_id, display_name, avatar_url };
+    Ok(Json(Answer { results: found.users.into_iter().map(shown).collect(), limited: found.limited }))
 }

@@ -11,6 +11,7 @@ use accounts::{Accounts, EndSessions, Erase, NewUser};
 use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
 use client_api::{ClientAddress, Interactive, Nonces, RateLimits};
+use devices::Devices;
 use http::Request;
 use records::Records;
 use rooms::Rooms;
@@ -84,6 +85,7 @@ impl Agency {
             ..rooms::Config::default()
         };
         let rooms = Rooms::new(records.clone(), Arc::new(key), clock.clone(), random.clone(), rooms_config);
+        let devices = Devices::new(records.clone(), server_name.clone(), clock.clone());
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
         tokio::spawn({
             let (syncs, stopping) = (syncs.clone(), shared.stopping.clone());
@@ -96,6 +98,7 @@ impl Agency {
             server_name: server_name.clone(),
             records,
             accounts: accounts.clone(),
+            devices,
             rooms: rooms.clone(),
             syncs,
             limits: RateLimits::new(&config.clients.limits, clock.clone()),

@@ -48,6 +48,9 @@ impl Accounts {
         check_display_name(name)?;
         self.change(|changes| {
             let record = changes.view().device(user, device)?.ok_or(Error::NoSuchDevice)?;
+            if record.display_name.as_deref() != Some(name) {
+                changes.rename_device_with_keys(user, device)?;
+            }
             changes.put_device(user, device, &DeviceRecord { display_name: Some(name.to_owned()), ..record })?;
             Ok(())
         })

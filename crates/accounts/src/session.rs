@@ -199,9 +199,17 @@ impl Accounts {
             changes.put_user(&user, &UserRecord { sessions_begun, ..record })?;
             let gone = changes.clear_device_tokens(&user, &device_id)?;
             let device = match changes.view().device(&user, &device_id)? {
+                // A dehydrated device (MSC3814) has no session.
+                Some(_) if changes.view().dehydrated(&user)?.is_some_and(|it| it.device_id == device_id) => {
+                    return Err(Error::DeviceIdTaken);
+                }
                 Some(device) => next(device),
                 None if changes.view().device_count(&user, DEVICES_MAX)? >= DEVICES_MAX => {
                     return Err(Error::TooManyDevices);
+                }
+                // Client-server API, "Key and signature security": servers MUST NOT allow it.
+                None if changes.view().cross_signing(&user)?.has_public_key(device_id.as_str()) => {
+                    return Err(Error::DeviceIdTaken);
                 }
                 None => DeviceRecord { display_name: new.display_name.clone(), created_at: now, generation: 0 },
             };

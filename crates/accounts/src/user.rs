@@ -176,7 +176,8 @@ impl Accounts {
     ///
     /// What has to follow, and is the caller's: the user leaves all rooms and declines all invitations and
     /// knocks (`rooms`), and with [`Erase::Everything`] events of the user are served redacted to those who
-    /// join later (the record's `erased` says so). Device keys, backups and pushers go when there are any.
+    /// join later (the record's `erased` says so). Keys and their backups go with the
+    /// devices; pushers go when there are any.
     pub async fn deactivate(&self, user: &UserId, erase: Erase) -> Result<(), Error> {
         let now = self.now();
         let user = user.to_owned();
@@ -190,6 +191,7 @@ impl Accounts {
             }
             changes.put_user(&user, &record)?;
             changes.put_found_user(&user, None)?;
+            changes.clear_keys_of_user(&user)?;
             Ok(((), end_all(changes, &user, None)?))
         })
         .await

@@ -87,6 +87,10 @@ impl ApiError {
         key_too_large: BAD_REQUEST, "M_KEY_TOO_LARGE";
         /// Third-party identifiers are not supported.
         threepid_denied: FORBIDDEN, "M_THREEPID_DENIED";
+        /// A signature is wrong or missing.
+        invalid_signature: BAD_REQUEST, "M_INVALID_SIGNATURE";
+        /// Keys are for another version of the backup than the current one.
+        wrong_room_keys_version: FORBIDDEN, "M_WRONG_ROOM_KEYS_VERSION";
         /// The token is of no use.
         unauthorized: UNAUTHORIZED, "M_UNAUTHORIZED";
     }
@@ -200,7 +204,9 @@ impl From<AccountsError> for ApiError {
         let message = error.to_string();
         match error {
             AccountsError::UnknownToken { soft_logout } => Self::unknown_token(soft_logout),
-            AccountsError::WrongPassword | AccountsError::TooManyDevices => Self::forbidden(message),
+            AccountsError::WrongPassword | AccountsError::TooManyDevices | AccountsError::DeviceIdTaken => {
+                Self::forbidden(message)
+            }
             AccountsError::Deactivated => Self::user_deactivated(message),
             AccountsError::NoSuchUser | AccountsError::NoSuchDevice => Self::not_found(message),
             AccountsError::UserInUse => Self::user_in_use(message),

@@ -8,6 +8,7 @@
 mod account;
 mod directory;
 mod discovery;
+mod encryption;
 mod error;
 mod limits;
 mod rooms;
@@ -60,6 +61,8 @@ pub struct State {
     pub records: Records,
     /// Users, sessions, and what users store.
     pub accounts: Accounts,
+    /// Keys, messages to devices, backups.
+    pub devices: ::devices::Devices,
     /// The rooms.
     pub rooms: ::rooms::Rooms,
     /// Sync: who waits for what.
@@ -88,6 +91,7 @@ pub fn router(state: Arc<State>) -> Router {
         .merge(discovery::routes())
         .merge(account::routes())
         .merge(directory::routes())
+        .merge(encryption::routes())
         .merge(rooms::routes())
         .merge(sync::routes())
         .route_layer(axum::middleware::from_fn(route_name::name_route))

@@ -87,11 +87,13 @@ impl Server {
             random.clone(),
             ::rooms::Config::default(),
         );
+        let devices = ::devices::Devices::new(records.clone(), server_name.clone(), clock.clone());
         let syncs = ::sync::Syncs::new(records.clone(), rooms.clone(), clock.clone(), ::sync::Config::default());
         let state = Arc::new(State {
             server_name,
             records,
             accounts,
+            devices,
             rooms,
             syncs,
             clock: clock.clone(),

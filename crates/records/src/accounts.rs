@@ -149,6 +149,12 @@ impl View {
         self.get(DEVICE, &device_key(user, device))
     }
 
+    /// Which of these devices exist.
+    pub fn devices_known(&self, devices: &[(OwnedUserId, OwnedDeviceId)]) -> Result<Vec<bool>, RecordsError> {
+        let keys: Vec<_> = devices.iter().map(|(user, device)| device_key(user, device)).collect();
+        Ok(self.get_many(DEVICE, &keys)?.iter().map(Option::is_some).collect())
+    }
+
     /// All devices of a user, in the order of their ids.
     pub fn devices(&self, user: &UserId) -> Result<Vec<(OwnedDeviceId, DeviceRecord)>, RecordsError> {
         let rows = self.scan_all(DEVICE, DEVICE.key().text(user.as_str()).prefix_range())?;
@@ -200,17 +206,28 @@ impl Changes {
     pub fn put_device(&mut self, user: &UserId, device: &DeviceId, record: &DeviceRecord) -> Result<(), RecordsError> {
         let key = device_key(user, device);
         self.expect_unchanged(DEVICE, key.clone())?;
+        if self.view().get_bytes(DEVICE, &key)?.is_none() {
+            // A message that met the end of an earlier device of this id is not for the new one.
+            self.clear_all_to_device(user, device)?;
+        }
         self.put(DEVICE, key, record);
         Ok(())
     }
 
-    /// Removes a device with its tokens, on condition that it is still as the view shows it. Returns the
+    /// Commits only if a device's record is still as the view shows it.
+    pub fn expect_device(&mut self, user: &UserId, device: &DeviceId) -> Result<(), RecordsError> {
+        self.expect_unchanged(DEVICE, device_key(user, device))
+    }
+
+    /// Removes a device with its tokens and keys and what waits for it, on condition that it is still as the view shows it. Returns the
     /// hashes of the access tokens that are gone.
     pub fn clear_device(&mut self, user: &UserId, device: &DeviceId) -> Result<Vec<TokenHash>, RecordsError> {
         let key = device_key(user, device);
         self.expect_unchanged(DEVICE, key.clone())?;
         self.clear(DEVICE, key);
         self.clear(LAST_SEEN, last_seen_key(user, device));
+        self.clear_all_to_device(user, device)?;
+        self.clear_keys_of_device(user, device)?;
         self.clear_device_tokens(user, device)
     }
 

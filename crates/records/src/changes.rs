@@ -107,6 +107,11 @@ impl Changes {
         self.get_bytes(table, key)?.map(|bytes| table.decode(&bytes)).transpose()
     }
 
+    /// Whether these changes write or clear a key, ranges and keys with stamps apart.
+    pub(crate) fn is_written(&self, table: Table, key: &[u8]) -> bool {
+        self.written.contains_key(&(table.family, key.to_vec()))
+    }
+
     /// Commits only if the key still holds what the view shows.
     pub(crate) fn expect_unchanged(&mut self, table: Table, key: Vec<u8>) -> Result<(), RecordsError> {
         let value = self.view.get_bytes(table, &key)?;

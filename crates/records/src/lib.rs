@@ -11,9 +11,12 @@ mod accounts;
 mod accounts_stored;
 mod changes;
 mod codec;
+mod device_keys;
 mod directory;
 mod ids;
+mod key_backup;
 mod log;
+mod one_time_keys;
 mod receipts;
 mod relations;
 mod reports;
@@ -24,6 +27,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod times;
+mod to_device;
 mod user_directory;
 mod view;
 
@@ -33,9 +37,12 @@ pub use accounts::{
 pub use accounts_stored::{AccountDataUsage, AccountDatum, Profile};
 pub use changes::Changes;
 pub use codec::RecordsError;
+pub use device_keys::{CrossSigningRecord, DehydratedRecord, SignedKey, UserSignature};
 pub use directory::{Listed, ListedPlace, RoomSummary};
 pub use ids::Ids;
+pub use key_backup::{BackedUpKey, BackupRecord};
 pub use log::LogEntry;
+pub use one_time_keys::{FallbackKey, KeyDigest, OneTimeQueue, OneTimeState};
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
 pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
 pub use reports::{ReportRecord, Reported};
@@ -44,6 +51,7 @@ pub use rooms::{
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use times::TimedEvent;
+pub use to_device::ToDeviceRecord;
 pub use user_directory::{FoundUser, Words};
 pub use view::View;
 

@@ -52,6 +52,23 @@ pub enum LogEntry {
         /// The room.
         room: RoomNum,
     },
+    /// Messages were sent to devices.
+    ToDevice {
+        /// Whose.
+        users: Vec<OwnedUserId>,
+    },
+    /// A user's devices, their keys or the user's cross-signing keys changed.
+    DeviceList {
+        /// Whose.
+        user: OwnedUserId,
+    },
+    /// A user signed the keys of others, which that user alone sees.
+    KeysSigned {
+        /// Who signed.
+        user: OwnedUserId,
+        /// Whose keys.
+        signed: Vec<OwnedUserId>,
+    },
 }
 
 impl Changes {

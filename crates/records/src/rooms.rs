@@ -169,7 +169,7 @@ pub struct TxnScope<'a> {
     pub endpoint: &'a str,
 }
 
-fn txn_key(scope: TxnScope<'_>, txn_id: &str) -> Vec<u8> {
+pub(crate) fn txn_key(scope: TxnScope<'_>, txn_id: &str) -> Vec<u8> {
     TXN.key().text(scope.user.as_str()).text(scope.device_id).text(scope.endpoint).text(txn_id).build()
 }
 

@@ -92,3 +92,17 @@ pub(crate) const ACCOUNT_DATA_USAGE: Table = Table::new(60, Family::Points, "acc
 // The user directory: 125 to 127.
 pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");
 pub(crate) const FOUND_WORD: Table = Table::new(126, Family::Ranges, "found_word");
+// End-to-end encryption: messages to devices, keys, backups: 80 to 99.
+pub(crate) const TO_DEVICE: Table = Table::new(80, Family::Ranges, "to_device");
+pub(crate) const ONE_TIME_STATE: Table = Table::new(81, Family::Points, "one_time_state");
+pub(crate) const ONE_TIME_KEY: Table = Table::new(82, Family::Ranges, "one_time_key");
+pub(crate) const DEVICE_KEYS: Table = Table::new(83, Family::Ranges, "device_keys");
+pub(crate) const CROSS_SIGNING: Table = Table::new(84, Family::Points, "cross_signing");
+pub(crate) const USER_SIGNATURE: Table = Table::new(85, Family::Ranges, "user_signature");
+pub(crate) const DEVICE_LIST: Table = Table::new(86, Family::Points, "device_list");
+pub(crate) const DEVICE_LIST_BY_STAMP: Table = Table::new(87, Family::Log, "device_list_by_stamp");
+pub(crate) const SIGNED_BY_STAMP: Table = Table::new(88, Family::Ranges, "signed_by_stamp");
+pub(crate) const DEHYDRATED: Table = Table::new(89, Family::Points, "dehydrated");
+pub(crate) const BACKUP_NEXT: Table = Table::new(90, Family::Points, "backup_next");
+pub(crate) const BACKUP: Table = Table::new(91, Family::Ranges, "backup");
+pub(crate) const BACKUP_KEY: Table = Table::new(92, Family::Ranges, "backup_key");

@@ -104,7 +104,11 @@ impl Object {
     }
 
     /// This object as canonical JSON without some fields of its own, redacted if `redaction` is given.
-    fn text_without(&self, fields: &'static [&'static str], redaction: Option<&RedactionRules>) -> Option<String> {
+    pub(crate) fn text_without(
+        &self,
+        fields: &'static [&'static str],
+        redaction: Option<&RedactionRules>,
+    ) -> Option<String> {
         let mut serializer = RedactingSerializer::new().custom_redacted_root_fields(fields);
         let mut map = Cow::Borrowed(&self.map);
         if let Some(rules) = redaction {

@@ -20,6 +20,7 @@ pub mod redaction;
 pub mod relation;
 pub mod resolve;
 pub mod server_acl;
+pub mod signed;
 #[cfg(test)]
 mod testing;
 pub mod version;

@@ -1,18 +1,18 @@
-//! Which rooms changed lately for one user, so that a sync need not look at all of them.
+//! Which rooms, or users, changed lately for one user, so that a sync need not look at all of them.
 
 use base::{RoomNum, Stamp};
 
-/// The most rooms that are remembered for a user.
+/// The most rooms, or users, that are remembered for a user.
 pub const RECENT_ROOMS_MAX: usize = 32;
 
-/// The rooms that changed after a stamp, each with its newest change.
+/// The rooms, or whatever else, that changed after a stamp, each with its newest change.
 #[derive(Clone, Debug)]
-pub struct Recent {
+pub struct Recent<T = RoomNum> {
     from: Stamp,
-    rooms: Vec<(RoomNum, Stamp)>,
+    rooms: Vec<(T, Stamp)>,
 }
 
-impl Recent {
+impl<T: PartialEq + Clone> Recent<T> {
     /// Nothing has changed after `from` yet.
     #[must_use]
     pub fn new(from: Stamp) -> Self {
@@ -20,7 +20,7 @@ impl Recent {
     }
 
     /// A room changed. Changes come in the order of their stamps.
-    pub fn changed(&mut self, room: RoomNum, at: Stamp) {
+    pub fn changed(&mut self, room: T, at: Stamp) {
         if let Some((_, newest)) = self.rooms.iter_mut().find(|(known, _)| *known == room) {
             *newest = at.max(*newest);
             return;
@@ -37,9 +37,9 @@ impl Recent {
 
     /// The rooms that changed after a stamp, or `None` if not all of them are remembered.
     #[must_use]
-    pub fn after(&self, since: Stamp) -> Option<Vec<RoomNum>> {
+    pub fn after(&self, since: Stamp) -> Option<Vec<T>> {
         (self.from <= since)
-            .then(|| self.rooms.iter().filter(|(_, newest)| *newest > since).map(|(room, _)| *room).collect())
+            .then(|| self.rooms.iter().filter(|(_, newest)| *newest > since).map(|(room, _)| room.clone()).collect())
     }
 }
 

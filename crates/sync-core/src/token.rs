@@ -1,7 +1,8 @@
 //! Tokens: places in what a client has seen, opaque to it.
 //!
 //! A [`SyncToken`] is `s<stamp>_<volatile>`: everything up to the stamp was seen, and of what is only in memory
-//! (typing) everything up to the volatile count. A [`PageToken`] is `t<order>`: a place between two events of a
+//! (typing) everything up to the volatile count. When more messages wait for the device than one response tells,
+//! `_<to device>` follows: the stamp up to which those were seen. A [`PageToken`] is `t<order>`: a place between two events of a
 //! timeline, just after the one with that order. Backwards from it come the events up to and with that order,
 //! forwards those after it; so a sync token is a page token as well, and clients may pass either to `from`
 //! (client-server API, `GET /rooms/{roomId}/messages`).
@@ -29,11 +30,22 @@ pub struct SyncToken {
     pub stamp: Stamp,
     /// Of what is only in memory, everything up to this count was seen.
     pub volatile: u64,
+    /// Of the messages to the device, everything up to here was seen; never beyond `stamp`.
+    pub to_device: Stamp,
+}
+
+impl SyncToken {
+    /// A token of a client that has seen all messages to its device.
+    #[must_use]
+    pub fn new(stamp: Stamp, volatile: u64) -> Self {
+        Self { stamp, volatile, to_device: stamp }
+    }
 }
 
 impl fmt::Display for SyncToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s{}_{}", self.stamp, self.volatile)
+        write!(f, "s{}_{}", self.stamp, self.volatile)?;
+        if self.to_device < self.stamp { write!(f, "_{}", self.to_device) } else { Ok(()) }
     }
 }
 
@@ -41,8 +53,15 @@ impl FromStr for SyncToken {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let (stamp, volatile) = text.strip_prefix('s').and_then(|rest| rest.split_once('_')).ok_or(TokenError)?;
-        Ok(Self { stamp: Stamp(number(stamp)?), volatile: number(volatile)? })
+        let (stamp, rest) = text.strip_prefix('s').and_then(|rest| rest.split_once('_')).ok_or(TokenError)?;
+        let stamp = Stamp(number(stamp)?);
+        let Some((volatile, to_device)) = rest.split_once('_') else { return Ok(Self::new(stamp, number(rest)?)) };
+        let to_device = Stamp(number(to_device)?);
+        // What is not behind is not written.
+        if to_device >= stamp {
+            return Err(TokenError);
+        }
+        Ok(Self { stamp, volatile: number(volatile)?, to_device })
     }
 }
 
@@ -97,7 +116,10 @@ mod tests {
 
     #[test]
     fn a_token_is_written_in_one_way_only() {
-        for bad in ["", "s", "s1", "s_", "s1_", "s_1", "s+1_2", "s01_2", "s1_02", "s-1_2", "s1_2_3", "s 1_2", "1_2"] {
+        for bad in [
+            "", "s", "s1", "s_", "s1_", "s_1", "s+1_2", "s01_2", "s1_02", "s-1_2", "s1_2_3", "s1_2_1", "s3_2_1_0",
+            "s3_2_01", "s 1_2", "1_2",
+        ] {
             assert_eq!(bad.parse::<SyncToken>(), Err(TokenError), "{bad}");
         }
         assert_eq!("s18446744073709551616_0".parse::<SyncToken>(), Err(TokenError));
@@ -115,8 +137,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_read_back_as_they_were_written(stamp: u64, volatile: u64, order: i64) {
-            let token = SyncToken { stamp: Stamp(stamp), volatile };
+        fn tokens_read_back_as_they_were_written(stamp: u64, volatile: u64, behind: u64, order: i64) {
+            let to_device = Stamp(stamp.saturating_sub(behind));
+            let token = SyncToken { stamp: Stamp(stamp), volatile, to_device };
             prop_assert_eq!(token.to_string().parse(), Ok(token));
             let page = PageToken(Order(order));
             prop_assert_eq!(PageToken::parse(&page.to_string()), Ok(page));

@@ -52,6 +52,10 @@ struct State {
     events: Recent,
     /// Rooms with new receipts.
     receipts: Recent,
+    /// Rooms whose members changed.
+    members: Recent,
+    /// Users in the user's rooms whose devices changed.
+    device_lists: Recent<OwnedUserId>,
     /// The newest thing that concerns the user and is of no room: account data.
     own: Stamp,
     newest: Stamp,
@@ -68,6 +72,10 @@ pub struct Noted {
     pub followed: Stamp,
     /// Rooms with events, and rooms with receipts; `None` if too much happened to remember.
     pub rooms: Option<(Vec<RoomNum>, Vec<RoomNum>)>,
+    /// Rooms whose members changed; `None` if too much happened to remember.
+    pub members: Option<Vec<RoomNum>>,
+    /// Users in the user's rooms whose devices changed; `None` if those are too many to remember.
+    pub device_lists: Option<Vec<OwnedUserId>>,
     /// Whether the user's account data changed, as far as it was followed.
     pub own: bool,
 }
@@ -79,6 +87,8 @@ pub enum Happening {
     Event,
     /// A receipt.
     Receipt,
+    /// A change of membership, beside the event.
+    Member,
 }
 
 /// Users to be woken once all is noted: when this is dropped, so that a failure on the way leaves nobody behind
@@ -219,6 +229,17 @@ impl ActiveUsers {
         }
     }
 
+    /// The devices of a user changed who is in these rooms: all active users in them, and the user, will be woken.
+    pub fn note_device_list(&self, user: &UserId, rooms: &[RoomNum], at: Stamp, to_wake: &mut ToWake) {
+        let own = self.get(user);
+        for active in rooms.iter().flat_map(|room| self.listeners(*room)).chain(own) {
+            active.note(to_wake, |state| {
+                state.device_lists.changed(user.to_owned(), at);
+                state.newest = state.newest.max(at);
+            });
+        }
+    }
+
     /// Who types in a room has changed.
     pub fn note_typing(&self, room: RoomNum, count: u64, to_wake: &mut ToWake) {
         for active in self.listeners(room) {
@@ -252,6 +273,8 @@ impl Maps {
             meanwhile: Vec::new(),
             events: Recent::new(self.followed),
             receipts: Recent::new(self.followed),
+            members: Recent::new(self.followed),
+            device_lists: Recent::new(self.followed),
             own: self.followed,
             newest: self.followed,
             typed: 0,
@@ -281,6 +304,8 @@ impl Maps {
             // What happened in rooms that were not listened to yet is not noted: the notes begin here.
             state.events = Recent::new(self.followed);
             state.receipts = Recent::new(self.followed);
+            state.members = Recent::new(self.followed);
+            state.device_lists = Recent::new(self.followed);
             state.own = self.followed;
             state.newest = self.followed;
             state.loaded = true;
@@ -357,7 +382,13 @@ impl Active {
     /// What was noted after a stamp. `followed` must have been read before.
     pub fn noted(&self, followed: Stamp, since: Stamp) -> Noted {
         let state = self.state();
-        Noted { followed, rooms: state.events.after(since).zip(state.receipts.after(since)), own: state.own > since }
+        Noted {
+            followed,
+            rooms: state.events.after(since).zip(state.receipts.after(since)),
+            members: state.members.after(since),
+            device_lists: state.device_lists.after(since),
+            own: state.own > since,
+        }
     }
 }
 
@@ -366,6 +397,7 @@ impl State {
         match what {
             Happening::Event => self.events.changed(room, at),
             Happening::Receipt => self.receipts.changed(room, at),
+            Happening::Member => self.members.changed(room, at),
         }
         self.newest = self.newest.max(at);
     }

@@ -1,6 +1,7 @@
 //! In which of a user's rooms something happened.
 
 use crate::active::{Active, Noted};
+use crate::device_lists::DeviceNews;
 use crate::{Inner, SyncError};
 use base::{RoomNum, Stamp};
 use records::{LogEntry, Membership, View};
@@ -17,11 +18,13 @@ pub struct News {
     pub events: bool,
     /// Receipts.
     pub receipts: bool,
+    /// Changes of membership.
+    pub members: bool,
 }
 
 impl News {
     /// Anything.
-    pub const ANY: Self = Self { events: true, receipts: true };
+    pub const ANY: Self = Self { events: true, receipts: true, members: true };
 }
 
 /// Where to look for what happened to a user.
@@ -33,9 +36,21 @@ pub enum Changed {
     Here {
         /// The rooms.
         rooms: BTreeMap<RoomNum, News>,
-        /// Whether something happened that concerns the user and is of no room: account data.
+        /// Whether something happened that concerns the user and is of no room: account data, messages to devices.
         own: bool,
+        /// Whose devices changed.
+        devices: DeviceNews,
     },
+}
+
+impl Changed {
+    /// Whether nothing happened.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Self::Anywhere => false,
+            Self::Here { rooms, own, devices } => rooms.is_empty() && !own && *devices == DeviceNews::default(),
+        }
+    }
 }
 
 impl Inner {
@@ -46,18 +61,23 @@ impl Inner {
         let mut rooms: BTreeMap<RoomNum, News> = BTreeMap::new();
         let mut is_own = false;
         let mut after = since;
-        if let Noted { followed, rooms: Some((events, receipts)), own } = noted {
+        let mut devices = DeviceNews::default();
+        if let Noted { followed, rooms: Some((events, receipts)), members: Some(members), device_lists, own } = noted {
             for room in events {
                 rooms.entry(room).or_default().events = true;
             }
             for room in receipts {
                 rooms.entry(room).or_default().receipts = true;
             }
+            for room in members {
+                rooms.entry(room).or_default().members = true;
+            }
+            devices = device_lists.map_or(DeviceNews::Anybody, DeviceNews::Users);
             is_own = own;
             after = after.max(followed);
         }
         if after >= view.stamp() {
-            return Ok(Changed::Here { rooms, own: is_own });
+            return Ok(Changed::Here { rooms, own: is_own, devices });
         }
         let entries = view.log(after, view.stamp(), self.log_read_max)?;
         if entries.len() >= self.log_read_max {
@@ -77,11 +97,18 @@ impl Inner {
             match entry {
                 LogEntry::Event { room, member, .. } => {
                     if member.as_deref() == Some(user) || is_joined(room)? {
-                        rooms.entry(room).or_default().events = true;
+                        let news = rooms.entry(room).or_default();
+                        news.events = true;
+                        news.members |= member.is_some();
                     }
                 }
-                LogEntry::Membership { room, user: member } if member == user => {
-                    rooms.entry(room).or_default().events = true;
+                LogEntry::Membership { room, user: member } => {
+                    if member == user {
+                        rooms.entry(room).or_default().events = true;
+                    }
+                    if member == user || is_joined(room)? {
+                        rooms.entry(room).or_default().members = true;
+                    }
                 }
                 LogEntry::Receipt { room, user: reader, private } => {
                     if reader == user || (!private && is_joined(room)?) {
@@ -89,9 +116,12 @@ impl Inner {
                     }
                 }
                 LogEntry::AccountData { user: owner } => is_own |= owner == user,
-                LogEntry::Membership { .. } | LogEntry::Forgotten { .. } => {}
+                LogEntry::ToDevice { users } => is_own |= users.iter().any(|addressee| addressee == user),
+                LogEntry::KeysSigned { user: signer, .. } => is_own |= signer == user,
+                LogEntry::DeviceList { user } => devices.push(user),
+                LogEntry::Forgotten { .. } => {}
             }
         }
-        Ok(Changed::Here { rooms, own: is_own })
+        Ok(Changed::Here { rooms, own: is_own, devices })
     }
 }

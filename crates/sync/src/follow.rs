@@ -85,7 +85,18 @@ impl Inner {
                 self.active.note_user_in(user, *room, Happening::Receipt, stamp, to_wake);
             }
             LogEntry::Receipt { room, .. } => self.active.note_room(*room, Happening::Receipt, stamp, to_wake),
-            LogEntry::AccountData { user } => self.active.note_user(user, stamp, to_wake),
+            LogEntry::AccountData { user } | LogEntry::KeysSigned { user, .. } => {
+                self.active.note_user(user, stamp, to_wake);
+            }
+            LogEntry::ToDevice { users } => {
+                for user in users {
+                    self.active.note_user(user, stamp, to_wake);
+                }
+            }
+            LogEntry::DeviceList { user } => {
+                let rooms = crate::device_lists::shown_in(view, user)?;
+                self.active.note_device_list(user, &rooms, stamp, to_wake);
+            }
             LogEntry::Forgotten { .. } => {}
         }
         Ok(())
@@ -99,6 +110,8 @@ impl Inner {
         user: &ruma::UserId,
         to_wake: &mut ToWake,
     ) -> Result<(), RecordsError> {
+        // Whose devices the others in the room have to know of may have changed with it.
+        self.active.note_room(room, Happening::Member, stamp, to_wake);
         let types = self.typing.users(room).is_some_and(|(_, users)| users.iter().any(|typing| typing == user));
         if !types && !self.active.is_active(user) {
             return Ok(());
@@ -110,6 +123,7 @@ impl Inner {
         }
         self.active.set_joined(user, room, joined);
         self.active.note_user_in(user, room, Happening::Event, stamp, to_wake);
+        self.active.note_user_in(user, room, Happening::Member, stamp, to_wake);
         Ok(())
     }
 

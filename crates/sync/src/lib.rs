@@ -11,15 +11,18 @@
 mod active;
 mod assemble;
 mod changed;
+mod device_lists;
 mod error;
 mod follow;
 mod json;
 mod receipts;
 #[cfg(test)]
 mod tests;
+mod to_device;
 mod typing;
 mod wait;
 
+pub use device_lists::DeviceLists;
 pub use error::SyncError;
 pub use receipts::Marks;
 pub use sync_core::{PageToken, SyncToken, TokenError};
@@ -194,7 +197,7 @@ impl Syncs {
     /// The token that stands for now.
     #[must_use]
     pub fn token(&self) -> SyncToken {
-        SyncToken { volatile: self.0.typing.count(), stamp: self.0.records.view().stamp() }
+        SyncToken::new(self.0.records.view().stamp(), self.0.typing.count())
     }
 }
 

@@ -18,6 +18,8 @@ mod tests;
 pub use interactive::Interactive;
 pub use shared_secret::Nonces;
 
+pub(crate) use interactive::Challenged;
+
 use crate::{ApiError, State};
 use axum::Router;
 use std::sync::Arc;

@@ -2,12 +2,20 @@
 
 use super::Field;
 use crate::{Inner, SyncError, SyncRequest};
+use devices::key_counts;
 use records::View;
 
 impl Inner {
     /// The fields that every response has, beside its token.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "devices have no keys here")]
-    pub(super) fn device_keys(&self, _view: &View, _request: &SyncRequest) -> Result<Vec<Field>, SyncError> {
-        Ok(vec![("device_one_time_keys_count", "{}".to_owned())])
+    #[expect(clippy::unused_self, reason = "a section of the response, as the others")]
+    pub(super) fn device_keys(&self, view: &View, request: &SyncRequest) -> Result<Vec<Field>, SyncError> {
+        let state = view.one_time_state(&request.user_id, &request.device_id)?.unwrap_or_default();
+        let unused: Vec<&String> =
+            state.fallback.iter().filter(|(_, key)| !key.used).map(|(algorithm, _)| algorithm).collect();
+        let json = |value: Result<String, serde_json::Error>| value.map_err(SyncError::internal);
+        Ok(vec![
+            ("device_one_time_keys_count", json(serde_json::to_string(&key_counts(&state)))?),
+            ("device_unused_fallback_key_types", json(serde_json::to_string(&unused))?),
+        ])
     }
 }

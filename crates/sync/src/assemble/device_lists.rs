@@ -1,13 +1,30 @@
-//! Whose devices changed of those whom the user shares encrypted rooms with.
+//! Whose devices changed of those whom the user shares rooms with.
 
 use super::{Candidate, Context};
 use crate::SyncError;
+use crate::json::{push_name, push_text, separate};
 
 impl Context<'_> {
     /// The `device_lists` section; none if there is nothing to tell. `candidates` are the rooms that something
     /// may have happened in.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "devices have no keys here")]
-    pub(super) fn device_lists(&self, _candidates: &[Candidate]) -> Result<Option<String>, SyncError> {
-        Ok(None)
+    pub(super) fn device_lists(&self, candidates: &[Candidate]) -> Result<Option<String>, SyncError> {
+        let Some(since) = self.since_stamp() else { return Ok(None) };
+        let rooms = candidates.iter().filter(|candidate| candidate.news.members).map(|candidate| candidate.room);
+        let lists = self.inner.device_lists_since(&self.view, self.user(), since, (&self.devices, self.own), rooms)?;
+        if lists.is_empty() {
+            return Ok(None);
+        }
+        let mut out = String::from("{");
+        for (name, users) in [("changed", &lists.changed), ("left", &lists.left)] {
+            push_name(&mut out, name);
+            out.push('[');
+            for user in users {
+                separate(&mut out);
+                push_text(&mut out, user.as_str());
+            }
+            out.push(']');
+        }
+        out.push('}');
+        Ok(Some(out))
     }
 }

@@ -16,7 +16,9 @@ mod unread;
 
 use crate::active::Active;
 use crate::changed::{Changed, News};
+use crate::device_lists::DeviceNews;
 use crate::json::{push_events, push_name};
+use crate::to_device::{ToDevicePage, to_device_page};
 use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};
 use account_data::AccountData;
 use base::{Order, RoomNum, Stamp, UnixMillis};
@@ -48,6 +50,10 @@ struct Context<'a> {
     own: bool,
     /// What the client has confirmed that it has seen.
     confirmed: Option<Stamp>,
+    /// The messages to the device.
+    to_device: ToDevicePage,
+    /// Whose devices changed.
+    devices: DeviceNews,
     /// The token of this answer.
     token: SyncToken,
     now: UnixMillis,
@@ -120,7 +126,7 @@ impl Inner {
         let volatile = self.typing.count();
         let view = self.records.view();
         let since = self.usable(since, view.stamp());
-        let token = SyncToken { stamp: view.stamp(), volatile };
+        let token = SyncToken::new(view.stamp(), volatile);
         let changed = match since {
             Some(since) if !request.full_state => self.changed(&view, &request.user_id, active, since.stamp)?,
             _ => Changed::Anywhere,
@@ -132,9 +138,18 @@ impl Inner {
             Some(since) => self.typing.changed_after(since.volatile),
             None => Vec::new(),
         };
-        if typing.is_empty() && matches!(&changed, Changed::Here { rooms, own: false } if rooms.is_empty()) {
+        // More messages may wait for the device than its last sync told.
+        let waits = since.is_some_and(|since| since.to_device < since.stamp);
+        if typing.is_empty() && !waits && changed.is_nothing() {
             return Ok(Some(Answer { token, body: None }));
         }
+        let to_device = if waits || !matches!(changed, Changed::Here { own: false, .. }) {
+            let after = since.map_or(Stamp(0), |since| since.to_device);
+            to_device_page(&view, &request.user_id, &request.device_id, after, token.stamp)?
+        } else {
+            ToDevicePage::none(token.stamp)
+        };
+        let token = SyncToken { to_device: to_device.next, ..token };
         let filter = filter_of(&view, &request.user_id, request.filter.as_ref())?;
         let ignored = view.account_data(&request.user_id, None, IGNORED_USER_LIST)?;
         let context = Context {
@@ -145,6 +160,11 @@ impl Inner {
             view,
             filter,
             since,
+            to_device,
+            devices: match &changed {
+                Changed::Anywhere => DeviceNews::Anybody,
+                Changed::Here { devices, .. } => devices.clone(),
+            },
             own: matches!(changed, Changed::Anywhere | Changed::Here { own: true, .. }),
             token,
             now: self.clock.now(),
@@ -225,7 +245,7 @@ impl Context<'_> {
     fn beside_rooms(&self, candidates: &[Candidate]) -> Result<Vec<Field>, SyncError> {
         let sections = [
             ("presence", self.presence()?),
-            ("to_device", self.to_device()?),
+            ("to_device", self.to_device()),
             ("device_lists", self.device_lists(candidates)?),
         ];
         Ok(sections.into_iter().filter_map(|(name, json)| Some((name, json?))).collect())

@@ -1,12 +1,11 @@
 //! Messages to the device that syncs.
 
 use super::Context;
-use crate::SyncError;
 
 impl Context<'_> {
     /// The `to_device` section; none if there is nothing to tell.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "nothing is sent to devices here")]
-    pub(super) fn to_device(&self) -> Result<Option<String>, SyncError> {
-        Ok(None)
+    pub(super) fn to_device(&self) -> Option<String> {
+        let events = &self.to_device.events;
+        (!events.is_empty()).then(|| format!("{{\"events\":[{}]}}", events.join(",")))
     }
 }

@@ -1,0 +1,83 @@
+//! End-to-end encryption: messages to devices, keys of devices and users, backups of room keys, dehydrated devices.
+
+mod backup_keys;
+mod backup_version;
+mod changes;
+mod claim;
+mod cross_signing;
+mod dehydrated;
+mod query;
+mod signatures;
+#[cfg(test)]
+mod tests;
+mod to_device;
+mod upload;
+
+use crate::routes::Routes as _;
+use crate::{ApiError, State};
+use ::devices::Error;
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When to try again, if a change met others too often.
+const CONTENDED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The endpoints of end-to-end encryption.
+pub(crate) fn routes() -> Router<Arc<State>> {
+    use backup_keys as keys;
+    use backup_version as version;
+    let dehydrated = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device";
+    Router::new()
+        .v3("/sendToDevice/{event_type}/{txn_id}", put(to_device::send))
+        .v3("/keys/upload", post(upload::upload))
+        .v3("/keys/query", post(query::query))
+        .v3("/keys/claim", post(claim::claim))
+        .v3("/keys/changes", get(changes::changes))
+        .v3("/keys/device_signing/upload", post(cross_signing::upload))
+        .v3("/keys/signatures/upload", post(signatures::upload))
+        .v3("/room_keys/version", get(version::current).post(version::create))
+        .v3("/room_keys/version/{version}", get(version::show).put(version::update).delete(version::delete))
+        .v3("/room_keys/keys", get(keys::all).put(keys::put_all).delete(keys::delete_all))
+        .v3("/room_keys/keys/{room_id}", get(keys::room).put(keys::put_room).delete(keys::delete_room))
+        .v3(
+            "/room_keys/keys/{room_id}/{session_id}",
+            get(keys::session).put(keys::put_session).delete(keys::delete_session),
+        )
+        .route(dehydrated, get(dehydrated::show).put(dehydrated::put).delete(dehydrated::delete))
+        .route(&format!("{dehydrated}/{{device_id}}/events"), get(dehydrated::events).post(dehydrated::events_by_post))
+}
+
+/// An answer that is JSON already.
+fn json_text(text: impl Into<axum::body::Body>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text.into()).into_response()
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::BadJson(_) => Self::bad_json(message),
+            Error::InvalidParam(_) | Error::KeyExists(_) => Self::invalid_param(message),
+            Error::InvalidSignature(_) => Self::invalid_signature(message),
+            Error::NoMasterKey => Self::missing_param(message),
+            Error::Forbidden(_) | Error::ProofNeeded => Self::forbidden(message),
+            Error::NoSuchDevice => Self::unknown_token(false),
+            Error::NotFound(_) => Self::not_found(message),
+            Error::WrongBackupVersion { current } => {
+                Self::wrong_room_keys_version(message).with("current_version", json!(current.to_string()))
+            }
+            Error::TooLarge(_) => Self::too_large(message),
+            Error::Contended | Error::Stopped => {
+                Self::limit_exceeded(CONTENDED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Error::Shared(shared) if matches!(*shared, Error::Contended) => Self::from(Error::Contended),
+            Error::Shared(_) | Error::Records(_) | Error::Commit(_) => Self::internal(&message),
+        }
+    }
+}

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ruma::api::error::{DeserializationError, FromHttpRequestError};
 use ruma::api::{IncomingRequest, IncomingRequestExt, OutgoingResponse, OutgoingResponseExt};
+use ruma::serde::JsonObject;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, SeqDeserializer};
 use serde_json::error::Category;
@@ -39,6 +40,27 @@ impl<T: IncomingRequest> FromRequest<Arc<State>> for Wire<T> {
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
         let request = http::Request::from_parts(parts, body);
         T::try_from_http_request(request, &args).map(Self).map_err(refuse)
+    }
+}
+
+/// A request as ruma types it, and its whole body, for endpoints that pass on what they don't know.
+#[derive(Debug)]
+pub(crate) struct WireAndBody<T>(pub T, pub JsonObject);
+
+impl<T: IncomingRequest> FromRequest<Arc<State>> for WireAndBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = read(body, state).await?;
+        let request = Request::from_parts(parts, HttpBody::from(body.clone()));
+        let Wire(request) = Wire::<T>::from_request(request, state).await?;
+        let whole = if body.is_empty() {
+            JsonObject::new()
+        } else {
+            serde_json::from_slice(&body).map_err(|error| refuse_json(&error))?
+        };
+        Ok(Self(request, whole))
     }
 }
 

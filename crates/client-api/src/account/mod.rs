@@ -14,6 +14,7 @@ mod shared_secret;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod whois;
 
 pub use interactive::Interactive;
 pub use shared_secret::Nonces;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(register::routes())
         .merge(shared_secret::routes())
         .merge(tags::routes())
+        .merge(whois::routes())
 }
 
 /// Does work to its end though the client hangs up meanwhile: a commit and what has to follow it.

@@ -72,7 +72,10 @@ async fn set(
         "displayname" => text(&value, DISPLAYNAME_BYTES_MAX, "the display name")?,
         "avatar_url" => {
             let url = text(&value, AVATAR_URL_BYTES_MAX, "the URL of the avatar")?;
-            if url.as_deref().is_some_and(|url| <&MxcUri>::from(url).validate().is_err()) {
+            // It is to be an mxc: URI, and clients show nothing for a text that isn't. But one that leads
+            // elsewhere would tell another server who looks at it.
+            let leads_elsewhere = |url: &str| url.contains(':') && <&MxcUri>::from(url).validate().is_err();
+            if url.as_deref().is_some_and(leads_elsewhere) {
                 return Err(ApiError::invalid_param("the avatar is not an mxc: URI"));
             }
             url

@@ -670,7 +670,10 @@ async fn a_profile_refuses_what_it_must() {
     put("displayname", json!({})).await.refused(400, "M_MISSING_PARAM");
     put("displayname", json!({ "displayname": 5 })).await.refused(400, "M_BAD_JSON");
     put("displayname", json!({ "displayname": "x".repeat(2000) })).await.refused(400, "M_INVALID_PARAM");
-    put("avatar_url", json!({ "avatar_url": "https://example.org/a.png" })).await.refused(400, "M_INVALID_PARAM");
+    for elsewhere in ["https://example.org/a.png", "data:image/png;base64,AA", "mxc:no-server", "mxc://no-media"] {
+        put("avatar_url", json!({ "avatar_url": elsewhere })).await.refused(400, "M_INVALID_PARAM");
+    }
+    put("avatar_url", json!({ "avatar_url": "no address at all" })).await.ok();
     put("nickname", json!({ "nickname": "x" })).await.refused(400, "M_INVALID_PARAM");
     put("Org.Example", json!({ "Org.Example": "x" })).await.refused(400, "M_INVALID_PARAM");
     let long = format!("a.{}", "b".repeat(254));

@@ -4,12 +4,13 @@ use super::federation::unreachable_room;
 use super::follow::follow;
 use crate::limits::Class;
 use crate::session::Session;
-use crate::wire::{Reply, Wire};
+use crate::wire::{Reply, Wire, WireAndBody};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
 use rooms::{Draft, MembershipChange, RoomError};
 use ruma::api::client::knock::knock_room;
 use ruma::api::client::membership::{ThirdPartySigned, join_room_by_id, join_room_by_id_or_alias};
+use ruma::serde::JsonObject;
 use ruma::{OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId};
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -19,11 +20,10 @@ use std::sync::Arc;
 pub(super) async fn join_by_id(
     Within(state): Within<Arc<State>>,
     session: Session,
-    Wire(request): Wire<join_room_by_id::v3::Request>,
+    WireAndBody(request, body): WireAndBody<join_room_by_id::v3::Request>,
 ) -> Result<Reply<join_room_by_id::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
-    let signed = request.third_party_signed;
-    let room_id = join(&state, &session, request.room_id, request.reason, signed).await?;
+    let room_id = join(&state, &session, request.room_id, request.third_party_signed, body).await?;
     Ok(Reply(join_room_by_id::v3::Response::new(room_id)))
 }
 
@@ -31,11 +31,11 @@ pub(super) async fn join_by_id(
 pub(super) async fn join_by_id_or_alias(
     Within(state): Within<Arc<State>>,
     session: Session,
-    Wire(request): Wire<join_room_by_id_or_alias::v3::Request>,
+    WireAndBody(request, body): WireAndBody<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Reply<join_room_by_id_or_alias::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
     let room_id = resolve(&state, &request.room_id_or_alias)?;
-    let room_id = join(&state, &session, room_id, request.reason, request.third_party_signed).await?;
+    let room_id = join(&state, &session, room_id, request.third_party_signed, body).await?;
     Ok(Reply(join_room_by_id_or_alias::v3::Response::new(room_id)))
 }
 
@@ -47,21 +47,26 @@ pub(super) async fn knock(
 ) -> Result<Reply<knock_room::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
     let room_id = resolve(&state, &request.room_id_or_alias)?;
-    enter(&state, &session, &room_id, MembershipChange::Knock, request.reason).await?;
+    enter(&state, &session, &room_id, MembershipChange::Knock, request.reason, None).await?;
     Ok(Reply(knock_room::v3::Response::new(room_id)))
 }
 
+/// What a body has beyond its own fields becomes part of the membership: clients put there what concerns the
+/// member in this room alone, as they do with `PUT /state`.
 async fn join(
     state: &State,
     session: &Session,
     room_id: OwnedRoomId,
-    reason: Option<String>,
     signed: Option<ThirdPartySigned>,
+    mut body: JsonObject,
 ) -> Result<OwnedRoomId, ApiError> {
     if let Some(signed) = signed {
         accept_third_party_invite(state, session, &room_id, signed).await?;
     }
-    if enter(state, session, &room_id, MembershipChange::Join, reason).await? {
+    body.remove("third_party_signed");
+    let reason = body.remove("reason").and_then(|reason| reason.as_str().map(ToOwned::to_owned));
+    let extra = Some(body).filter(|body| !body.is_empty());
+    if enter(state, session, &room_id, MembershipChange::Join, reason, extra).await? {
         follow(state, &session.user_id, &room_id).await;
     }
     Ok(room_id)
@@ -74,8 +79,9 @@ async fn enter(
     room_id: &RoomId,
     change: MembershipChange,
     reason: Option<String>,
+    extra: Option<JsonObject>,
 ) -> Result<bool, ApiError> {
-    match state.rooms.change_membership(room_id, &session.user_id, change, reason, None).await {
+    match state.rooms.change_membership(room_id, &session.user_id, change, reason, extra).await {
         Ok(changed) => Ok(changed.is_some()),
         Err(RoomError::NotFound(_)) => Err(unreachable_room(room_id.as_str())),
         Err(error) => Err(error.into()),

@@ -4,7 +4,7 @@ use super::access::{Access, Standing};
 use super::error::not_in_room;
 use super::messages::place;
 use crate::session::Session;
-use crate::wire::{Reply, Wire};
+use crate::wire::Wire;
 use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::State as Within;
@@ -12,12 +12,13 @@ use base::{EventNum, Order};
 use records::Membership;
 use records::state_map::StateRoot;
 use rooms::StoredEvent;
+use ruma::OwnedUserId;
 use ruma::api::client::membership::get_member_events::v3::Request;
 use ruma::api::client::membership::joined_members;
-use ruma::api::client::membership::joined_members::v3::RoomMember;
 use ruma::events::room::member::MembershipState;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::Direction;
@@ -93,16 +94,23 @@ fn membership(event: &StoredEvent) -> MembershipState {
     content.map_or(MembershipState::Leave, |content| content.membership)
 }
 
+/// How a member appears. Clients count on both fields: what isn't set is null.
+#[derive(Default, Serialize)]
+struct Appearance {
+    display_name: Option<String>,
+    avatar_url: Option<String>,
+}
+
 /// The joined members of a room and how they appear, for those who are in it.
 pub(super) async fn joined(
     Within(state): Within<Arc<State>>,
     session: Session,
     Wire(request): Wire<joined_members::v3::Request>,
-) -> Result<Reply<joined_members::v3::Response>, ApiError> {
+) -> Result<Json<Value>, ApiError> {
     #[derive(Deserialize)]
     struct Content {
         displayname: Option<String>,
-        avatar_url: Option<ruma::OwnedMxcUri>,
+        avatar_url: Option<String>,
     }
 
     let access = Access::of(&state, &session, &request.room_id)?;
@@ -110,7 +118,7 @@ pub(super) async fn joined(
         return Err(not_in_room());
     }
     let (view, num) = (access.reader.view(), access.reader.num());
-    let mut joined = BTreeMap::new();
+    let mut joined: BTreeMap<OwnedUserId, Appearance> = BTreeMap::new();
     let mut after = None;
     loop {
         let page = view.room_members(num, Membership::Join, after.as_deref(), READ_AT_ONCE)?;
@@ -118,12 +126,8 @@ pub(super) async fn joined(
         for event in access.reader.events(&nums)? {
             let Some(user) = event.pdu.state_key().and_then(|key| key.try_into().ok()) else { continue };
             let content: Option<Content> = serde_json::from_str(event.pdu.content().get()).ok();
-            let mut member = RoomMember::new();
-            if let Some(content) = content {
-                member.display_name = content.displayname;
-                member.avatar_url = content.avatar_url;
-            }
-            joined.insert(user, member);
+            let shown = |Content { displayname, avatar_url }| Appearance { display_name: displayname, avatar_url };
+            joined.insert(user, content.map(shown).unwrap_or_default());
         }
         let is_last = page.len() < READ_AT_ONCE;
         after = page.into_iter().last().map(|(user, _)| user);
@@ -131,5 +135,5 @@ pub(super) async fn joined(
             break;
         }
     }
-    Ok(Reply(joined_members::v3::Response::new(joined)))
+    Ok(Json(json!({ "joined": joined })))
 }

@@ -40,6 +40,22 @@ async fn a_room_can_be_joined_by_alias_and_through_servers_that_are_not_asked() 
 }
 
 #[tokio::test]
+async fn what_a_join_says_beyond_its_fields_is_in_the_membership() {
+    let server = Server::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = server.room(&alice, json!({"preset": "public_chat"})).await;
+    let body = json!({
+        "reason": "R",
+        "example.org": {"desk": 7},
+        "membership": "ban",
+        "join_authorised_via_users_server": alice.id,
+    });
+    server.post(&bob, &format!("/rooms/{room}/join"), body).await.ok();
+    let member = server.state(&alice, &room, "m.room.member", bob.id.as_str()).await.ok();
+    assert_eq!(member, json!({"membership": "join", "reason": "R", "example.org": {"desk": 7}}));
+}
+
+#[tokio::test]
 async fn what_is_not_known_here_cannot_be_joined() {
     let server = Server::start().await;
     let alice = server.user("alice").await;

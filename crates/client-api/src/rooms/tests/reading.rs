@@ -189,13 +189,22 @@ async fn joined_members_are_for_members() {
     server.invite(&alice, &room, &carol).await.ok();
     let path = format!("/rooms/{room}/joined_members");
     let expected = json!({
-        alice.id.as_str(): {},
+        alice.id.as_str(): {"display_name": null, "avatar_url": null},
         bob.id.as_str(): {"display_name": "Bob", "avatar_url": "mxc://example.org/b"},
     });
     assert_eq!(server.get(&alice, &path).await.ok()["joined"], expected);
     server.get(&carol, &path).await.refused(403, "M_FORBIDDEN");
     server.leave(&bob, &room).await.ok();
     server.get(&bob, &path).await.refused(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn who_may_not_read_a_room_is_told_so_whatever_they_ask() {
+    let (server, alice, _, room) = room_of_two().await;
+    let path = format!("/rooms/{room}/messages");
+    server.get(&alice, &path).await.refused(400, "M_MISSING_PARAM");
+    let carol = server.user("carol").await;
+    server.get(&carol, &path).await.refused(403, "M_FORBIDDEN");
 }
 
 #[tokio::test]

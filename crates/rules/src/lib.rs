@@ -16,6 +16,7 @@ mod json;
 pub mod key;
 pub mod pdu;
 pub mod power;
+pub mod push;
 pub mod redaction;
 pub mod relation;
 pub mod resolve;

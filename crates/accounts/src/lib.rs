@@ -30,7 +30,6 @@ pub use session::{Login, NewSession, SessionInfo};
 pub use shared_secret::SignedRegistration;
 pub use stored::{
     ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX,
-    default_push_rules,
 };
 pub use user::{EndSessions, Erase, NewUser, Verified};
 pub use user_directory::FoundUsers;

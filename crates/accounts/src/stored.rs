@@ -1,11 +1,10 @@
-//! What users store: account data and filters. Push rules are the defaults of the specification.
+//! What users store: account data and filters.
 
 use crate::{Accounts, Error};
 use base::limits::ID_BYTES_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use records::Changes;
-use ruma::push::Ruleset;
 use ruma::{RoomId, UserId};
 use sha2::{Digest, Sha256};
 
@@ -26,23 +25,10 @@ const FILTER_ID_BYTES: usize = 12;
 /// The type of the push rules among account data.
 pub(crate) const PUSH_RULES: &str = "m.push_rules";
 
-/// The push rules that the specification gives a user who has changed none.
-#[must_use]
-pub fn default_push_rules(user: &UserId) -> Ruleset {
-    Ruleset::server_default(user)
-}
-
 impl Accounts {
     /// Account data of a type, for a room or for the account as a whole: a JSON object.
     pub fn account_data(&self, user: &UserId, room: Option<&RoomId>, kind: &str) -> Result<Option<String>, Error> {
-        if let Some(content) = self.view().account_data(user, room, kind)? {
-            return Ok(Some(content));
-        }
-        if room.is_none() && kind == PUSH_RULES {
-            let rules = serde_json::json!({ "global": default_push_rules(user) });
-            return Ok(Some(rules.to_string()));
-        }
-        Ok(None)
+        Ok(self.view().account_data(user, room, kind)?)
     }
 
     /// Stores account data: a JSON object. Logs it for the user's syncs, unless it is what is stored already.

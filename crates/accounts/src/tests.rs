@@ -2,7 +2,7 @@
 
 use crate::{
     ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, Accounts, Config, DEVICES_MAX,
-    EndSessions, Erase, Error, FILTERS_MAX, NewSession, NewUser, SessionInfo, default_push_rules,
+    EndSessions, Erase, Error, FILTERS_MAX, NewSession, NewUser, SessionInfo,
 };
 use base::config::ByteSize;
 use base::{FakeClock, Secret, SeededRandom, Stamp, UnixMillis};
@@ -244,14 +244,6 @@ async fn a_profile_says_whether_it_changed() {
     let nobody = agency.accounts.user_id("nobody").unwrap();
     let set = agency.accounts.set_profile_field(&nobody, "displayname", None).await;
     assert!(matches!(set, Err(Error::NoSuchUser)));
-}
-
-#[test]
-fn the_default_push_rules_name_the_user() {
-    let user = OwnedUserId::try_from("@alice:example.org").unwrap();
-    let rules = serde_json::to_string(&default_push_rules(&user)).unwrap();
-    assert!(rules.contains("@alice:example.org"));
-    assert!(rules.contains(".m.rule.master"));
 }
 
 #[tokio::test]

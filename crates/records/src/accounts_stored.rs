@@ -109,6 +109,17 @@ impl View {
         Ok(found.map(|(_, content)| content))
     }
 
+    /// When a user's account data of a type was last written.
+    pub fn account_data_written(
+        &self,
+        user: &UserId,
+        room: Option<&RoomId>,
+        kind: &str,
+    ) -> Result<Option<Stamp>, RecordsError> {
+        let bytes = self.get_bytes(ACCOUNT_DATA, &account_data_key(user, room, kind))?;
+        bytes.map(|bytes| codec::decode_stamp(ACCOUNT_DATA.name, &bytes)).transpose()
+    }
+
     /// All account data of a user: of the account first, then room by room.
     pub fn account_data_all(&self, user: &UserId) -> Result<Vec<AccountDatum>, RecordsError> {
         let range = ACCOUNT_DATA.key().text(user.as_str()).prefix_range();

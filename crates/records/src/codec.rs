@@ -86,6 +86,13 @@ pub(crate) fn decode_stamped<T: DeserializeOwned>(
     Ok((Stamp(u64::from_be_bytes(*stamp)), value))
 }
 
+/// Reads only the stamp of a stamped value.
+pub(crate) fn decode_stamp(table: &'static str, bytes: &[u8]) -> Result<Stamp, RecordsError> {
+    let stamp = bytes.split_first().filter(|(version, _)| **version == VALUE_VERSION);
+    let stamp = stamp.and_then(|(_, rest)| rest.first_chunk::<8>());
+    stamp.map(|stamp| Stamp(u64::from_be_bytes(*stamp))).ok_or(RecordsError::Corrupt { table })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ mod ids;
 mod key_backup;
 mod log;
 mod one_time_keys;
+mod read_state;
 mod receipts;
 mod relations;
 mod reports;
@@ -43,11 +44,13 @@ pub use ids::Ids;
 pub use key_backup::{BackedUpKey, BackupRecord};
 pub use log::LogEntry;
 pub use one_time_keys::{FallbackKey, KeyDigest, OneTimeQueue, OneTimeState};
+pub use read_state::ReadState;
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
 pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
 pub use reports::{ReportRecord, Reported};
 pub use rooms::{
-    AliasRecord, EventRecord, EventStatus, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry, TxnScope,
+    AliasRecord, EventRecord, EventStatus, Glance, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry,
+    TxnScope,
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use times::TimedEvent;

@@ -117,7 +117,7 @@ impl Changes {
         let at = u32::try_from(index.len()).unwrap_or(u32::MAX);
         let index = Stamped { bytes: index.number(0).build(), holes: vec![Hole { at, nth }] };
         self.put_raw(RECEIPT_BY_STAMP, index, codec::encode(&(key, record)).into());
-        Ok(())
+        self.put_read(nth, room, key, record.order)
     }
 }
 

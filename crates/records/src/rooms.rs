@@ -103,6 +103,17 @@ pub struct TimelineEntry {
     pub order: Order,
     /// The event.
     pub event: EventNum,
+    /// What its place alone tells of it.
+    pub glance: Glance,
+}
+
+/// What is told of an event by its place in the timeline, so that much can be counted without reading it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Glance {
+    /// What it means to those who read it, as a number that `rooms` gives.
+    pub digest: u8,
+    /// A hash of its sender.
+    pub sender: u32,
 }
 
 /// A membership, as [`MembershipRecord`] and the member index tell them apart.
@@ -280,7 +291,8 @@ impl View {
             .map(|(key, value)| {
                 let mut reader = KeyReader::new(key);
                 let order = reader.number().and_then(|_| read_order(&mut reader)).ok_or_else(|| TIMELINE.corrupt())?;
-                Ok(TimelineEntry { order, event: TIMELINE.decode(value)? })
+                let (event, glance) = TIMELINE.decode(value)?;
+                Ok(TimelineEntry { order, event, glance })
             })
             .collect()
     }
@@ -407,28 +419,32 @@ impl Changes {
     }
 
     /// Adds an event to the live end of its room's timeline, at a stamp of these changes.
-    pub fn append_event(&mut self, nth: u16, event: EventNum, record: &EventRecord) {
+    pub fn append_event(&mut self, nth: u16, event: EventNum, record: &EventRecord, glance: Glance) {
         self.put(EVENT_BY_ID, event_by_id_key(&record.event_id), &event);
         self.put_stamped(EVENT, event_key(event), nth, record);
         let key = TIMELINE.key().number(record.room.0).byte(LIVE);
         let at = u32::try_from(key.len()).unwrap_or(u32::MAX);
         let key = Stamped { bytes: key.number(0).build(), holes: vec![Hole { at, nth }] };
-        self.put_raw(TIMELINE, key, codec::encode(&event).into());
+        self.put_raw(TIMELINE, key, codec::encode(&(event, glance)).into());
     }
 
     /// Adds an event before all others of its room's timeline. [`Changes::put_time_before`] lets it be found by
     /// its time.
-    pub fn prepend_event(&mut self, order: Order, event: EventNum, record: &EventRecord) {
+    pub fn prepend_event(&mut self, order: Order, event: EventNum, record: &EventRecord, glance: Glance) {
         self.put(EVENT_BY_ID, event_by_id_key(&record.event_id), &event);
         let stamp = Stamp(order.0.cast_unsigned());
         self.put_raw(EVENT, event_key(event).into(), codec::encode_at(stamp, record).into());
-        self.put(TIMELINE, timeline_key(record.room, order), &event);
+        self.put(TIMELINE, timeline_key(record.room, order), &(event, glance));
     }
 
     /// Rewrites an event in its place, for a redaction.
-    pub fn rewrite_event(&mut self, order: Order, event: EventNum, record: &EventRecord) {
+    pub fn rewrite_event(&mut self, order: Order, event: EventNum, record: &EventRecord, glance: Glance) {
         let stamp = Stamp(order.0.cast_unsigned());
         self.put_raw(EVENT, event_key(event).into(), codec::encode_at(stamp, record).into());
+        // Those without a place have order 0.
+        if order != Order(0) {
+            self.put(TIMELINE, timeline_key(record.room, order), &(event, glance));
+        }
     }
 
     /// Sets what a user is to a room, from a stamp of these changes on.

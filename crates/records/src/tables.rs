@@ -89,6 +89,9 @@ pub(crate) const ACCOUNT_DATA_BY_STAMP: Table = Table::new(58, Family::Ranges, "
 pub(crate) const FILTER: Table = Table::new(59, Family::Ranges, "filter");
 pub(crate) const ACCOUNT_DATA_USAGE: Table = Table::new(60, Family::Points, "account_data_usage");
 
+// What users have read, and who is there: 100 to 109.
+pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");
+
 // The user directory: 125 to 127.
 pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");
 pub(crate) const FOUND_WORD: Table = Table::new(126, Family::Ranges, "found_word");

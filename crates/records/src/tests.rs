@@ -66,15 +66,15 @@ async fn a_timeline_reads_both_ways_with_what_was_backfilled_before_what_came_li
     for name in ["c", "d"] {
         let nth = changes.stamp();
         let num = changes.ids().event().unwrap();
-        changes.append_event(nth, num, &event(RoomNum(1), name));
+        changes.append_event(nth, num, &event(RoomNum(1), name), Glance::default());
     }
     for (order, name) in [(-1, "b"), (-2, "a")] {
         let num = changes.ids().event().unwrap();
-        changes.prepend_event(Order(order), num, &event(RoomNum(1), name));
+        changes.prepend_event(Order(order), num, &event(RoomNum(1), name), Glance::default());
     }
     let nth = changes.stamp();
     let num = changes.ids().event().unwrap();
-    changes.append_event(nth, num, &event(RoomNum(2), "x"));
+    changes.append_event(nth, num, &event(RoomNum(2), "x"), Glance::default());
     let stamps = records.commit(changes).await.unwrap();
     let view = records.view();
     let all = |direction, max| names(&view, i64::MIN, i64::MAX, direction, max);

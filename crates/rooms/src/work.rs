@@ -2,6 +2,7 @@
 
 use crate::actor::Basis;
 use crate::event::{Events, StoredEvent};
+use crate::glance::glance;
 use crate::listing::Listing;
 use crate::reader::{kind_text, membership_of, recorded};
 use crate::relating::Relations;
@@ -416,7 +417,7 @@ impl Work {
             self.loaded.head.state = record.state_after;
         } else {
             // What is resolved is looked up by number and by id, this event as well.
-            self.changes.append_event(nth, num, &record);
+            self.changes.append_event(nth, num, &record, glance(&change.pdu, false));
             let mut states = vec![record.state_after];
             for (id, tip) in &self.loaded.tips {
                 if tips.iter().any(|tip| tip.event_id == *id) {
@@ -447,7 +448,7 @@ impl Work {
         if let Some(target) = &change.redacts {
             self.redact(target, num)?;
         }
-        self.changes.append_event(nth, num, &record);
+        self.changes.append_event(nth, num, &record, glance(&change.pdu, false));
         self.relations.make(Place::New(nth), num, &change.pdu);
         self.changes.put_time(nth, self.num, UnixMillis(change.pdu.origin_server_ts().0.into()), num);
         self.changes.log(nth, &LogEntry::Event { room: self.num, event: num, member });
@@ -592,7 +593,7 @@ impl Work {
             added.record.redacted_by = Some(by);
             added.pdu = Arc::new(pdu);
             self.written.insert(num, added.pdu.clone());
-            self.changes.append_event(added.nth, num, &added.record);
+            self.changes.append_event(added.nth, num, &added.record, glance(&added.pdu, true));
             self.relations.break_new(num);
             self.refresh_hot(num)?;
             return Ok(());
@@ -607,7 +608,7 @@ impl Work {
         let pdu = redaction::redact(&pdu, rules).map_err(RoomError::internal)?;
         pdu.json().clone_into(&mut record.json);
         record.redacted_by.get_or_insert(by);
-        self.changes.rewrite_event(order, num, &record);
+        self.changes.rewrite_event(order, num, &record, glance(&pdu, true));
         self.redacted.push(num);
         for entry in self.loaded.hot.values_mut().flatten().filter(|entry| entry.0 == num) {
             entry.1 = Arc::new(

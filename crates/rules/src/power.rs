@@ -170,6 +170,12 @@ impl PowerLevels {
         self.has(user, self.invite)
     }
 
+    /// Whether `user` has the level that notifying the room under `name` takes.
+    #[must_use]
+    pub fn can_notify(&self, user: &UserId, name: &str) -> bool {
+        self.has(user, self.needed_to_notify(name))
+    }
+
     /// Whether `user` has the level that redacting others' events takes.
     #[must_use]
     pub fn can_redact_others(&self, user: &UserId) -> bool {

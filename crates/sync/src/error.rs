@@ -19,6 +19,9 @@ pub enum SyncError {
     /// The user may not do this: 403 `M_FORBIDDEN`.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The push rules can't be changed so: 404 `M_NOT_FOUND`, or 400.
+    #[error(transparent)]
+    PushRule(rules::push::EditError),
     /// More users sync than the server keeps track of, or a write met others too often. Trying again later
     /// helps: 429 `M_LIMIT_EXCEEDED`.
     #[error("the server is overloaded")]

@@ -12,9 +12,11 @@ mod active;
 mod assemble;
 mod changed;
 mod device_lists;
+mod counts;
 mod error;
 mod follow;
 mod json;
+mod push_rules;
 mod receipts;
 #[cfg(test)]
 mod tests;
@@ -23,16 +25,20 @@ mod typing;
 mod wait;
 
 pub use device_lists::DeviceLists;
+pub use counts::{Counts, RoomCounts};
 pub use error::SyncError;
 pub use receipts::Marks;
 pub use sync_core::{PageToken, SyncToken, TokenError};
 
 use active::ActiveUsers;
+use base::config::ByteSize;
 use base::{Clock, Stamp};
 use changed::LOG_READ_MAX;
+use counts::Counted;
 use quick_cache::sync::Cache;
 use records::Records;
 use rooms::Rooms;
+use rules::push::Predefined;
 use ruma::{OwnedDeviceId, OwnedUserId};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -49,8 +55,22 @@ base::config! {
         /// How many syncs that look at all rooms of their user are put together at the same time: initial ones,
         /// and those of clients that were away for long. More wait for their turn.
         pub initial_syncs_max: usize = 8,
+        /// How much memory is kept for what users have not read of their rooms, so that it need not be counted
+        /// anew with each sync.
+        pub counts_memory: ByteSize = ByteSize::mib(64),
+        /// Whether messages mention users whose names are in their text, as it was before version 1.17 of the
+        /// specification. Off, only those are mentioned whom the client of the sender says it to be.
+        pub text_mentions: bool = false,
         /// Of how many lazy-loading devices it is remembered which members they were sent, 4 KiB each at most.
         pub lazy_devices_max: usize = 20_000,
+    }
+}
+
+impl Config {
+    /// Which push rules users have who have changed none.
+    #[must_use]
+    pub fn predefined_push_rules(&self) -> Predefined {
+        if self.text_mentions { Predefined::WithTextMentions } else { Predefined::Current }
     }
 }
 
@@ -132,6 +152,7 @@ pub(crate) struct Inner {
     /// Tells the task that follows the log that somebody types.
     pub typed: Arc<Notify>,
     pub sent: Cache<(OwnedUserId, OwnedDeviceId), Arc<Mutex<SentMembers>>>,
+    pub counted: Counted,
     /// Held by those who look at all rooms of a user.
     pub long: Arc<Semaphore>,
     pub waiting: AtomicUsize,
@@ -164,6 +185,7 @@ impl Syncs {
             typing: Typing::new(clock.now().0),
             typed: typed.clone(),
             sent: Cache::new(config.lazy_devices_max.max(1)),
+            counted: Counted::new(config.counts_memory.bytes(), config.predefined_push_rules()),
             long: Arc::new(Semaphore::new(config.initial_syncs_max.max(1))),
             waiting: AtomicUsize::new(0),
             records,

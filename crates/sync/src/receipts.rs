@@ -159,6 +159,22 @@ fn check_thread(reader: &RoomReader, event: &Arc<StoredEvent>, thread: Option<&s
     }
 }
 
+/// The root of the thread that an event is in; none in the main timeline.
+pub fn thread_of(reader: &RoomReader, event: &Arc<StoredEvent>) -> Result<Option<OwnedEventId>, SyncError> {
+    let mut current = event.clone();
+    for _ in 0..=HOPS_MAX {
+        match relation(&current) {
+            None => break,
+            Some((true, root)) => return Ok(Some(root)),
+            Some((false, target)) => match reader.event_by_id(&target)? {
+                Some(next) => current = next,
+                None => break,
+            },
+        }
+    }
+    Ok(None)
+}
+
 /// To which event an event relates, and whether as part of a thread.
 fn relation(event: &StoredEvent) -> Option<(bool, OwnedEventId)> {
     #[derive(Deserialize)]

@@ -9,13 +9,14 @@ use axum::extract;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
+use rules::push::PUSH_RULES;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The types that only the server writes (client-server API, "Client Config").
-const SERVERS_OWN: [&str; 2] = ["m.fully_read", "m.push_rules"];
+const SERVERS_OWN: [&str; 2] = ["m.fully_read", PUSH_RULES];
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -69,7 +70,11 @@ fn read(
     kind: &str,
 ) -> Result<Json<Box<RawValue>>, ApiError> {
     check_own(session, user)?;
-    let content = state.accounts.account_data(user, room, kind)?;
+    let content = match room {
+        // Everybody has push rules, and more of them than are stored.
+        None if kind == PUSH_RULES => Some(state.syncs.push_rules(user)?.content()),
+        _ => state.accounts.account_data(user, room, kind)?,
+    };
     let content = content.ok_or_else(|| ApiError::not_found("there is no account data of this type"))?;
     Ok(Json(RawValue::from_string(content).map_err(|error| ApiError::internal(&error))?))
 }

@@ -13,6 +13,7 @@ use ::sync::SyncError;
 use axum::Router;
 use axum::routing::{get, post, put};
 use http::StatusCode;
+use rules::push::EditError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +36,24 @@ impl From<SyncError> for ApiError {
             SyncError::BadFilter(_) => Self::bad_json(message),
             SyncError::NoSuchFilter | SyncError::InvalidParam(_) => Self::invalid_param(message),
             SyncError::Forbidden(_) => Self::forbidden(message),
+            SyncError::PushRule(error) => Self::from(error),
             SyncError::Overloaded => {
                 Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
             }
             SyncError::Internal(_) => Self::internal(&message),
+        }
+    }
+}
+
+impl From<EditError> for ApiError {
+    fn from(error: EditError) -> Self {
+        let message = error.to_string();
+        match error {
+            EditError::NotFound => Self::not_found(message),
+            EditError::BadId(_) => Self::invalid_param(message),
+            EditError::BadRule(_) => Self::bad_json(message),
+            EditError::NoSuchNeighbour(_) => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message),
+            EditError::TooLarge(_) => Self::too_large(message),
         }
     }
 }

@@ -25,12 +25,17 @@ impl Digest {
         let may_have = |name: &str| content.contains(name) || content.contains("\\u");
         match (pdu.kind_str(), pdu.state_key()) {
             ("m.room.message" | "m.room.encrypted", None) => {
-                let needs_reading = ["m.mentions", "m.relates_to", "m.notice"].into_iter().any(may_have);
+                // Patterns match whatever the case.
+                let is_notice = content.to_ascii_lowercase().contains("m.notice");
+                let needs_reading = is_notice || ["m.mentions", "m.relates_to"].into_iter().any(may_have);
                 if !needs_reading || is_plain(content) { Self::Plain } else { Self::Special }
             }
-            ("m.room.message" | "m.room.encrypted" | "m.room.member" | "m.room.tombstone" | "m.call.invite", _) => {
-                Self::Special
-            }
+            // A redaction notifies nobody, but those who were notified of what it redacts.
+            (
+                "m.room.message" | "m.room.encrypted" | "m.room.member" | "m.room.tombstone" | "m.room.redaction"
+                | "m.call.invite",
+                _,
+            ) => Self::Special,
             (kind, _) if kind.starts_with("org.matrix.msc3381.poll.") || may_have("m.mentions") => Self::Special,
             _ => Self::Silent,
         }

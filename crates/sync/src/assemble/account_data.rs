@@ -5,12 +5,9 @@ use crate::SyncError;
 use crate::json::{push_name, push_text};
 use records::AccountDatum;
 use rules::filter::{Facts, Matcher};
-use ruma::push::Ruleset;
+use rules::push::PUSH_RULES;
 use ruma::{OwnedRoomId, RoomId};
 use std::collections::HashMap;
-
-/// The type of the push rules, which every user has.
-const PUSH_RULES: &str = "m.push_rules";
 
 /// The account data that changed, or all of it.
 #[derive(Default)]
@@ -52,8 +49,8 @@ impl Context<'_> {
         let facts = Facts { kind: PUSH_RULES, sender: None, room_id: None, has_url: false };
         if account_data.is_all && !has_rules && self.filter.account_data.matches(&facts) {
             // A user who never changed a rule has those of the specification ("Push Rules: Events").
-            let rules = serde_json::to_string(&Ruleset::server_default(self.user())).map_err(SyncError::internal)?;
-            events.push(event(PUSH_RULES, &format!("{{\"global\":{rules}}}")));
+            let rules = self.inner.push_rules(&self.view, self.user())?;
+            events.push(event(PUSH_RULES, &rules.content()));
         }
         Ok(events)
     }

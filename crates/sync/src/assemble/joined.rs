@@ -55,7 +55,7 @@ impl Context<'_> {
             && state.is_empty()
             && ephemeral.is_empty()
             && account_data.is_empty()
-            && unread.is_empty();
+            && !unread.is_news;
         if is_empty && !is_all {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl Context<'_> {
         if let Some(summary) = &summary {
             Self::push_summary(&mut out, reader, summary);
         }
-        push_fields(&mut out, unread);
+        push_fields(&mut out, unread.fields);
         out.push('}');
         Ok(Some(out))
     }

@@ -14,9 +14,12 @@ mod timeline;
 mod to_device;
 mod unread;
 
+pub use event::says_join;
+
 use crate::active::Active;
 use crate::changed::{Changed, News};
 use crate::device_lists::DeviceNews;
+use crate::counts::Reading;
 use crate::json::{push_events, push_name};
 use crate::to_device::{ToDevicePage, to_device_page};
 use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};
@@ -27,6 +30,7 @@ use rooms::RoomReader;
 use rules::IgnoredUsers;
 use rules::ignored::IGNORED_USER_LIST;
 use ruma::UserId;
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex};
 use sync_core::{LazyMembers, SentMembers, SyncFilter};
 
@@ -59,6 +63,8 @@ struct Context<'a> {
     now: UnixMillis,
     /// Whom the user ignores.
     ignored: IgnoredUsers,
+    /// What the counts of what the user has not read depend on, once it was needed.
+    reading: OnceCell<Reading>,
     /// Which members the device was sent, if it loads them lazily.
     sent: Option<Arc<Mutex<SentMembers>>>,
 }
@@ -169,6 +175,7 @@ impl Inner {
             token,
             now: self.clock.now(),
             ignored: IgnoredUsers::of_content(ignored.as_deref()),
+            reading: OnceCell::new(),
         };
         if since.is_none()
             && let Some(sent) = &context.sent

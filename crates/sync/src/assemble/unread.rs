@@ -2,19 +2,63 @@
 
 use super::{Candidate, Context, Field};
 use crate::SyncError;
+use crate::counts::Counts;
+use crate::json::{push_name, push_number};
 use base::Stamp;
 use rooms::RoomReader;
 
+/// The counts of a room.
+#[derive(Default)]
+pub struct UnreadSection {
+    /// The fields, if they may be of interest at all.
+    pub fields: Vec<Field>,
+    /// Whether they are reason enough to tell of the room.
+    pub is_news: bool,
+}
+
 impl Context<'_> {
-    /// The counts of a joined room; none if they have not changed since `known`. Having some is reason enough to
-    /// tell of the room.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "what is unread is not counted here")]
+    /// The counts of a joined room, which the client knows as they were at `known`.
     pub(super) fn unread(
         &self,
-        _reader: &RoomReader,
-        _candidate: &Candidate,
-        _known: Option<Stamp>,
-    ) -> Result<Vec<Field>, SyncError> {
-        Ok(Vec::new())
+        reader: &RoomReader,
+        candidate: &Candidate,
+        known: Option<Stamp>,
+    ) -> Result<UnreadSection, SyncError> {
+        if known.is_some() && !candidate.news.events && !candidate.news.receipts {
+            return Ok(UnreadSection::default());
+        }
+        let reading = match self.reading.get() {
+            Some(reading) => reading,
+            None => {
+                let reading = self.inner.reading(&self.view, self.user())?;
+                self.reading.get_or_init(|| reading)
+            }
+        };
+        let counts = reading.counts(self.inner, reader)?;
+        // Who wants nothing of timelines is not woken by what is in them.
+        let is_wanted = !self.filter.timeline.matches_nothing();
+        let is_news = known.is_none_or(|known| counts.since > known && is_wanted);
+        let own = if self.filter.threads { counts.main } else { counts.total() };
+        let mut fields = vec![("unread_notifications", counts_json(own))];
+        if self.filter.threads && !counts.threads.is_empty() {
+            let mut threads = String::from("{");
+            for (root, counts) in &counts.threads {
+                push_name(&mut threads, root.as_str());
+                threads.push_str(&counts_json(*counts));
+            }
+            threads.push('}');
+            fields.push(("unread_thread_notifications", threads));
+        }
+        Ok(UnreadSection { fields, is_news })
     }
+}
+
+fn counts_json(counts: Counts) -> String {
+    let mut out = String::from("{");
+    push_name(&mut out, "notification_count");
+    push_number(&mut out, counts.notifications);
+    push_name(&mut out, "highlight_count");
+    push_number(&mut out, counts.highlights);
+    out.push('}');
+    out
 }

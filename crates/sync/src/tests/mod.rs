@@ -1,5 +1,6 @@
 //! Syncs as their callers see them, on the memory engine.
 
+mod counts;
 mod forks;
 mod histories;
 mod ignored;

@@ -37,8 +37,6 @@ pub struct SyncFilter {
     pub include_leave: bool,
     /// The events of the timeline.
     pub timeline: Matcher,
-    /// Whether what is unread is counted for each thread.
-    pub threads: bool,
     /// How many events of each timeline.
     pub timeline_max: usize,
     /// The events of the state.
@@ -93,7 +91,6 @@ impl SyncFilter {
             rooms: RoomMatcher::of(room),
             include_leave: room.include_leave,
             timeline: Matcher::of_room_events(&room.timeline),
-            threads: room.timeline.unread_thread_notifications,
             timeline_max: window::events_max(room.timeline.limit.map(u64::from)),
             state: Matcher::of_room_events(&room.state),
             lazy: match room.state.lazy_load_options {

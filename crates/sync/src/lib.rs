@@ -11,8 +11,8 @@
 mod active;
 mod assemble;
 mod changed;
-mod device_lists;
 mod counts;
+mod device_lists;
 mod error;
 mod follow;
 mod json;
@@ -24,8 +24,8 @@ mod to_device;
 mod typing;
 mod wait;
 
-pub use device_lists::DeviceLists;
 pub use counts::{Counts, RoomCounts};
+pub use device_lists::DeviceLists;
 pub use error::SyncError;
 pub use receipts::Marks;
 pub use sync_core::{PageToken, SyncToken, TokenError};

@@ -18,8 +18,8 @@ pub use event::says_join;
 
 use crate::active::Active;
 use crate::changed::{Changed, News};
-use crate::device_lists::DeviceNews;
 use crate::counts::Reading;
+use crate::device_lists::DeviceNews;
 use crate::json::{push_events, push_name};
 use crate::to_device::{ToDevicePage, to_device_page};
 use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};

@@ -38,9 +38,9 @@ impl Context<'_> {
         // Who wants nothing of timelines is not woken by what is in them.
         let is_wanted = !self.filter.timeline.matches_nothing();
         let is_news = known.is_none_or(|known| counts.since > known && is_wanted);
-        let own = if self.filter.threads { counts.main } else { counts.total() };
+        let own = if self.filter.unread_threads { counts.main } else { counts.total() };
         let mut fields = vec![("unread_notifications", counts_json(own))];
-        if self.filter.threads && !counts.threads.is_empty() {
+        if self.filter.unread_threads && !counts.threads.is_empty() {
             let mut threads = String::from("{");
             for (root, counts) in &counts.threads {
                 push_name(&mut threads, root.as_str());

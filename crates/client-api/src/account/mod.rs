@@ -44,7 +44,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 /// Does work to its end though the client hangs up meanwhile: a commit and what has to follow it.
-async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
     tokio::spawn(work.in_current_span()).await.map_err(|error| ApiError::internal(&error))?

@@ -2,6 +2,7 @@
 
 use super::federation::refuse_remote;
 use super::follow::follow;
+use crate::account::to_the_end;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Reply, Wire};
@@ -32,9 +33,12 @@ pub(super) async fn create(
     if !(request.invite.is_empty() && members.is_empty()) {
         state.limit(Class::Invite, &session)?;
     }
-    let room_id = state.rooms.create(&session.user_id, request).await?;
-    follow(&state, &session.user_id, &room_id).await;
-    Ok(Reply(Response::new(room_id)))
+    to_the_end(async move {
+        let room_id = state.rooms.create(&session.user_id, request).await?;
+        follow(&state, &session.user_id, &room_id).await;
+        Ok(Reply(Response::new(room_id)))
+    })
+    .await
 }
 
 fn read(request: Request) -> Result<CreateRoom, ApiError> {

@@ -2,6 +2,7 @@
 //! Upgrades", "Server behaviour").
 
 use crate::{ApiError, State};
+use records::Membership;
 use ruma::{OwnedRoomId, RoomId, UserId};
 use serde::Deserialize;
 
@@ -38,6 +39,10 @@ fn predecessor(state: &State, user: &UserId, room_id: &RoomId) -> Result<Option<
 
     let view = state.records.view();
     let Some(new) = state.rooms.reader_by_id(&view, room_id)? else { return Ok(None) };
+    // Who was in already has been followed, and has changed what they like since.
+    if new.membership(user)?.is_none_or(|(_, record)| record.previous == Some(Membership::Join)) {
+        return Ok(None);
+    }
     let Some(create) = new.state_event(new.state(), "m.room.create", "")? else { return Ok(None) };
     let creation: Option<Creation> = serde_json::from_str(create.pdu.content().get()).ok();
     let Some(predecessor) = creation.and_then(|creation| creation.predecessor) else { return Ok(None) };

@@ -2,6 +2,7 @@
 
 use super::federation::unreachable_room;
 use super::follow::follow;
+use crate::account::to_the_end;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Reply, Wire, WireAndBody};
@@ -23,7 +24,8 @@ pub(super) async fn join_by_id(
     WireAndBody(request, body): WireAndBody<join_room_by_id::v3::Request>,
 ) -> Result<Reply<join_room_by_id::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
-    let room_id = join(&state, &session, request.room_id, request.third_party_signed, body).await?;
+    let signed = request.third_party_signed;
+    let room_id = to_the_end(join(state, session, request.room_id, signed, body)).await?;
     Ok(Reply(join_room_by_id::v3::Response::new(room_id)))
 }
 
@@ -35,7 +37,7 @@ pub(super) async fn join_by_id_or_alias(
 ) -> Result<Reply<join_room_by_id_or_alias::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
     let room_id = resolve(&state, &request.room_id_or_alias)?;
-    let room_id = join(&state, &session, room_id, request.third_party_signed, body).await?;
+    let room_id = to_the_end(join(state, session, room_id, request.third_party_signed, body)).await?;
     Ok(Reply(join_room_by_id_or_alias::v3::Response::new(room_id)))
 }
 
@@ -54,20 +56,20 @@ pub(super) async fn knock(
 /// What a body has beyond its own fields becomes part of the membership: clients put there what concerns the
 /// member in this room alone, as they do with `PUT /state`.
 async fn join(
-    state: &State,
-    session: &Session,
+    state: Arc<State>,
+    session: Session,
     room_id: OwnedRoomId,
     signed: Option<ThirdPartySigned>,
     mut body: JsonObject,
 ) -> Result<OwnedRoomId, ApiError> {
     if let Some(signed) = signed {
-        accept_third_party_invite(state, session, &room_id, signed).await?;
+        accept_third_party_invite(&state, &session, &room_id, signed).await?;
     }
     body.remove("third_party_signed");
     let reason = body.remove("reason").and_then(|reason| reason.as_str().map(ToOwned::to_owned));
     let extra = Some(body).filter(|body| !body.is_empty());
-    if enter(state, session, &room_id, MembershipChange::Join, reason, extra).await? {
-        follow(state, &session.user_id, &room_id).await;
+    if enter(&state, &session, &room_id, MembershipChange::Join, reason, extra).await? {
+        follow(&state, &session.user_id, &room_id).await;
     }
     Ok(room_id)
 }

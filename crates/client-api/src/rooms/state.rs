@@ -184,7 +184,7 @@ async fn set_member(
         "ban" => MembershipChange::Ban { user: user.clone() },
         other => return Err(ApiError::bad_json(format!("there is no membership `{other}`"))),
     };
-    let enters = change == MembershipChange::Join && current(state, &view, room_id, &user)? != Some(Membership::Join);
+    let enters = change == MembershipChange::Join;
     drop(view);
     let changed = state.rooms.change_membership(room_id, &session.user_id, change, None, Some(content)).await;
     if let Some(event_id) = changed.map_err(as_outsider)? {

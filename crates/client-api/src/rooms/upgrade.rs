@@ -2,6 +2,7 @@
 
 use super::error::as_outsider;
 use super::follow::follow;
+use crate::account::to_the_end;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Reply, Wire};
@@ -29,7 +30,10 @@ pub(super) async fn upgrade(
         version: request.new_version,
         additional_creators: request.additional_creators,
     };
-    let room_id = state.rooms.upgrade(&request.room_id, upgrade).await.map_err(as_outsider)?;
-    follow(&state, &session.user_id, &room_id).await;
-    Ok(Reply(Response::new(room_id)))
+    to_the_end(async move {
+        let room_id = state.rooms.upgrade(&request.room_id, upgrade).await.map_err(as_outsider)?;
+        follow(&state, &session.user_id, &room_id).await;
+        Ok(Reply(Response::new(room_id)))
+    })
+    .await
 }

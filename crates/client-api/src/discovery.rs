@@ -19,8 +19,17 @@ use std::sync::Arc;
 const VERSIONS: [&str; 3] = ["r0.6.1", "v1.1", "v1.2"];
 
 /// What a client may use although its version is not among [`VERSIONS`] yet: `m.profile_fields` and the fields
-/// of profiles with their stable names (v1.16), and the state after the timeline in sync (v1.16, MSC4222).
-const UNSTABLE_FEATURES: [&str; 2] = ["uk.tcpip.msc4133.stable", "org.matrix.msc4222"];
+/// of profiles with their stable names (v1.16), the state after the timeline in sync (v1.16, MSC4222), threads, their
+/// list and relations both ways (v1.4), relations of relations (v1.10), and redactions sent like any event.
+const UNSTABLE_FEATURES: [&str; 7] = [
+    "uk.tcpip.msc4133.stable",
+    "org.matrix.msc4222",
+    "org.matrix.msc3440.stable",
+    "org.matrix.msc3856.stable",
+    "org.matrix.msc3715.stable",
+    "org.matrix.msc3981",
+    "com.beeper.msc4169",
+];
 
 /// The room versions of this server, all stable.
 const ROOM_VERSIONS: [&str; 12] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];

@@ -196,10 +196,15 @@ impl View {
         self.get_bytes(RELATED, &related_key(room, target))?.map(|bytes| decode_related(&bytes)).transpose()
     }
 
-    /// Which of these events something relates to.
-    pub fn are_related(&self, room: RoomNum, targets: &[&EventId]) -> Result<Vec<bool>, RecordsError> {
+    /// What relates to each of these events, in numbers.
+    pub fn related_many(
+        &self,
+        room: RoomNum,
+        targets: &[&EventId],
+    ) -> Result<Vec<Option<RelatedRecord>>, RecordsError> {
         let keys: Vec<_> = targets.iter().map(|target| related_key(room, target)).collect();
-        Ok(self.get_many(RELATED, &keys)?.iter().map(Option::is_some).collect())
+        let decode = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(decode_related).transpose();
+        self.get_many(RELATED, &keys)?.iter().map(|bytes| Ok(decode(bytes)?.map(|(_, record)| record))).collect()
     }
 
     /// The relations of a kind to an event whose places are after `after` and up to `up_to`, from the end that

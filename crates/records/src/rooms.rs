@@ -37,6 +37,9 @@ pub struct RoomHead {
     pub backfilled_to: Order,
     /// Counts the changes of the room, so that no two heads are alike.
     pub generation: u64,
+    /// Counts the changes of what relates to what: 0 as long as nothing does. What was found not to be related to
+    /// stays so as long as this number does.
+    pub relations: u64,
 }
 
 /// What the room made of an event.

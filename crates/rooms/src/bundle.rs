@@ -1,8 +1,8 @@
 //! Bundled aggregations: what an event is served with of the events that relate to it (client-server API,
 //! "Aggregations of child events").
 //!
-//! For an event that nothing relates to this is one read of a key that there is not. What is counted is what the
-//! recipient may see and whom they don't ignore.
+//! For an event that nothing relates to this is one read of a key that there is not, and none at all until something
+//! in the room is related anew. What is counted is what the recipient may see and whom they don't ignore.
 
 use crate::{Ignored, Recipient, RoomError, RoomReader, StoredEvent};
 use base::Order;
@@ -94,7 +94,13 @@ impl RoomReader {
         if bundle == Bundle::Nothing || event.pdu.state_key().is_some() {
             return Ok(None);
         }
-        let Some((_, related)) = self.view.related(self.num, event.pdu.event_id())? else { return Ok(None) };
+        if event.is_unrelated_at(self.head.relations) {
+            return Ok(None);
+        }
+        let Some((_, related)) = self.view.related(self.num, event.pdu.event_id())? else {
+            event.set_unrelated_at(self.head.relations);
+            return Ok(None);
+        };
         let ignored = self.ignored(recipient.user_id)?;
         let thread = match bundle {
             Bundle::All => self.thread(event, recipient, format, &related, &ignored)?,

@@ -21,12 +21,24 @@ pub struct StoredEvent {
     pub record: EventRecord,
     /// The event.
     pub pdu: Arc<Pdu>,
+    /// The count of its room's changes of relations when nothing related to the event; 0 if that is not known.
+    unrelated_at: AtomicU64,
 }
 
 impl StoredEvent {
     pub(crate) fn new(num: EventNum, order: Order, mut record: EventRecord, pdu: Arc<Pdu>) -> Self {
         record.json = String::new();
-        Self { num, order, record, pdu }
+        Self { num, order, record, pdu, unrelated_at: AtomicU64::new(0) }
+    }
+
+    /// Whether it is known that nothing related to the event when its room had this count of changes of relations.
+    pub(crate) fn is_unrelated_at(&self, relations: u64) -> bool {
+        relations == 0 || self.unrelated_at.load(Ordering::Relaxed) == relations
+    }
+
+    /// Nothing related to the event when its room had this count of changes of relations.
+    pub(crate) fn set_unrelated_at(&self, relations: u64) {
+        self.unrelated_at.store(relations, Ordering::Relaxed);
     }
 
     fn parse(

@@ -112,6 +112,7 @@ pub(crate) fn lay(
         invited: 0,
         backfilled_to: Order(0),
         generation: 0,
+        relations: 0,
     };
     let num = changes.ids().room()?;
     let loaded = Loaded::new(head, Room::new(room_id, version.clone(), rules));

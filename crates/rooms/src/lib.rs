@@ -7,6 +7,7 @@
 mod acquaintance;
 mod actor;
 mod bundle;
+mod children;
 mod create;
 mod directory;
 mod error;
@@ -21,12 +22,14 @@ mod relating;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod trail;
 mod txns;
 mod upgrade;
 mod work;
 
 pub use acquaintance::Acquaintance;
+pub use children::{DEPTH_MAX, Depth, Found, Piece, Wanted};
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
 pub use directory::ListFilter;
 pub use error::RoomError;
@@ -36,6 +39,7 @@ pub use ignored::Ignored;
 pub use membership::MembershipChange;
 pub use reader::{Recipient, RoomReader};
 pub use room_core::Draft;
+pub use threads::ThreadRow;
 pub use trail::Trail;
 pub use upgrade::Upgrade;
 

@@ -109,8 +109,8 @@ impl Relations {
         Ok(known.is_some_and(|num| !self.broken.iter().any(|(_, child)| child.num == num)))
     }
 
-    /// Writes them all.
-    pub fn write(&mut self, room: RoomNum, changes: &mut Changes) -> Result<(), RoomError> {
+    /// Writes them all. Answers whether there were any.
+    pub fn write(&mut self, room: RoomNum, changes: &mut Changes) -> Result<bool, RoomError> {
         let mut targets: BTreeMap<OwnedEventId, Target> = BTreeMap::new();
         for (place, child) in self.made.drain(..) {
             targets.entry(child.relation.target.clone()).or_default().made.push((place, child));
@@ -121,7 +121,7 @@ impl Relations {
         for (target, change) in &targets {
             change.write(room, target, changes)?;
         }
-        Ok(())
+        Ok(!targets.is_empty())
     }
 }
 
@@ -224,3 +224,6 @@ impl Target {
         Ok(left.max(backfilled).map(Place::Known))
     }
 }
+
+#[cfg(test)]
+mod tests;

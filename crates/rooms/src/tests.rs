@@ -27,7 +27,7 @@ pub(crate) async fn rooms_and_clock() -> (Rooms, Arc<FakeClock>) {
     (Rooms::new(records, key, clock.clone(), Arc::new(SeededRandom::new(1)), Config::default()), clock)
 }
 
-async fn rooms() -> Rooms {
+pub(crate) async fn rooms() -> Rooms {
     rooms_and_clock().await.0
 }
 
@@ -35,11 +35,11 @@ pub(crate) fn alice() -> OwnedUserId {
     owned_user_id!("@alice:here.example")
 }
 
-fn bob() -> OwnedUserId {
+pub(crate) fn bob() -> OwnedUserId {
     owned_user_id!("@bob:here.example")
 }
 
-fn raw(value: &serde_json::Value) -> Box<RawValue> {
+pub(crate) fn raw(value: &serde_json::Value) -> Box<RawValue> {
     to_raw_value(value).unwrap()
 }
 
@@ -52,11 +52,16 @@ pub(crate) async fn room_of(rooms: &Rooms, version: RoomVersionId, preset: Prese
     rooms.create(&alice(), request).await.unwrap()
 }
 
-async fn change(rooms: &Rooms, room: &RoomId, sender: &UserId, change: MembershipChange) -> Result<(), RoomError> {
+pub(crate) async fn change(
+    rooms: &Rooms,
+    room: &RoomId,
+    sender: &UserId,
+    change: MembershipChange,
+) -> Result<(), RoomError> {
     rooms.change_membership(room, sender, change, None, None).await.map(drop)
 }
 
-fn reader(rooms: &Rooms, room: &RoomId) -> RoomReader {
+pub(crate) fn reader(rooms: &Rooms, room: &RoomId) -> RoomReader {
     rooms.reader_by_id(&rooms.records().view(), room).unwrap().unwrap()
 }
 
@@ -66,7 +71,7 @@ fn bodies(events: &[Arc<StoredEvent>]) -> Vec<String> {
     events.iter().filter_map(content).filter_map(body).collect()
 }
 
-fn whole_timeline(reader: &RoomReader) -> Vec<Arc<StoredEvent>> {
+pub(crate) fn whole_timeline(reader: &RoomReader) -> Vec<Arc<StoredEvent>> {
     reader.timeline(Order(i64::MIN), Order(i64::MAX), Direction::Forward, 10_000).unwrap()
 }
 
@@ -488,6 +493,7 @@ async fn state_learned(room: &RoomId, order: &[String], at: &[OwnedEventId]) -> 
         invited: 0,
         backfilled_to: Order(0),
         generation: 0,
+        relations: 0,
     };
     let loaded = Loaded::new(head, room_core::Room::new(Some(room.to_owned()), version, rules.clone()));
     let changes = rooms.records().changes(&rooms.records().view());

@@ -248,7 +248,9 @@ impl Work {
         }
         self.list()?;
         if self.has_events() {
-            self.relations.write(self.num, &mut self.changes)?;
+            if self.relations.write(self.num, &mut self.changes)? {
+                self.loaded.head.relations += 1;
+            }
             self.loaded.head.generation += 1;
             self.changes.put_room_head(self.num, &self.loaded.head)?;
         }

@@ -4,6 +4,7 @@
 //! sync.
 
 use crate::pdu::Pdu;
+use crate::relation::Relation;
 use crate::server_acl::star_matches;
 use ruma::api::client::filter::{Filter, RoomEventFilter, RoomFilter, UrlFilter};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
@@ -24,6 +25,59 @@ pub struct Facts<'a> {
     pub has_url: bool,
 }
 
+/// What a filter asks of relations. It is no part of the specification, but clients use it: MSC3440 has the filters
+/// by what relates to an event, MSC3874 those by how an event relates to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct RelationFilter {
+    /// Some event of one of these senders relates to the event.
+    #[serde(default, alias = "io.element.relation_senders")]
+    pub related_by_senders: Option<HashSet<OwnedUserId>>,
+    /// Some event relates to the event in one of these ways.
+    #[serde(default, alias = "io.element.relation_types")]
+    pub related_by_rel_types: Option<Vec<String>>,
+    /// The event relates to another in one of these ways.
+    #[serde(default, rename = "org.matrix.msc3874.rel_types")]
+    pub rel_types: Option<Vec<String>>,
+    /// The event relates to another in none of these ways.
+    #[serde(default, rename = "org.matrix.msc3874.not_rel_types")]
+    pub not_rel_types: Vec<String>,
+}
+
+impl RelationFilter {
+    /// What the filter of a sync asks of relations in timelines.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the JSON.
+    pub fn of_timeline(json: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Default, Deserialize)]
+        struct Sync {
+            #[serde(default)]
+            room: Room,
+        }
+        #[derive(Default, Deserialize)]
+        struct Room {
+            #[serde(default)]
+            timeline: RelationFilter,
+        }
+        serde_json::from_str::<Sync>(json).map(|filter| filter.room.timeline)
+    }
+
+    /// Whether an event relates to others as the filter wants, or to none.
+    fn matches(&self, pdu: &Pdu) -> bool {
+        if self.rel_types.is_none() && self.not_rel_types.is_empty() {
+            return true;
+        }
+        let relation = Relation::of(pdu);
+        let is_one_of = |types: &[String]| relation.as_ref().is_some_and(|relation| types.contains(&relation.rel_type));
+        !is_one_of(&self.not_rel_types) && self.rel_types.as_deref().is_none_or(is_one_of)
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A filter made ready for matching many events.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
@@ -33,6 +87,7 @@ pub struct Matcher {
     not_senders: HashSet<OwnedUserId>,
     rooms: RoomMatcher,
     url: Option<UrlFilter>,
+    relations: RelationFilter,
 }
 
 /// A type in a filter.
@@ -62,7 +117,22 @@ impl Matcher {
             not_senders: set(&filter.not_senders),
             rooms: RoomMatcher { only: filter.rooms.as_deref().map(set), not: set(&filter.not_rooms) },
             url: filter.url_filter,
+            relations: RelationFilter::default(),
         }
+    }
+
+    /// The same matcher, which also asks this of relations.
+    #[must_use]
+    pub fn with_relations(self, relations: RelationFilter) -> Self {
+        Self { relations, ..self }
+    }
+
+    /// What the filter asks of the events that relate to an event, if anything. The store has to be asked for that,
+    /// so [`Matcher::matches_pdu`] does not look at it.
+    #[must_use]
+    pub fn related_by(&self) -> Option<&RelationFilter> {
+        let RelationFilter { related_by_senders, related_by_rel_types, .. } = &self.relations;
+        (related_by_senders.is_some() || related_by_rel_types.is_some()).then_some(&self.relations)
     }
 
     /// The matcher of a filter for account data and presence.
@@ -99,7 +169,7 @@ impl Matcher {
             room_id: Some(pdu.room_id()),
             has_url: self.url.is_some() && has_url(pdu),
         };
-        self.matches(&facts)
+        self.matches(&facts) && self.relations.matches(pdu)
     }
 
     /// Whether the filter can let anything of this room through.
@@ -126,6 +196,7 @@ impl Matcher {
             && self.rooms.only.is_none()
             && self.rooms.not.is_empty()
             && self.url.is_none()
+            && self.relations.is_empty()
     }
 
     fn matches_type(&self, kind: &str) -> bool {

@@ -36,6 +36,12 @@ impl IgnoredUsers {
         self.0.contains(user.as_str())
     }
 
+    /// Whether there is nobody among them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether an event is kept from `user`, who ignores these: one of somebody ignored that sets no state.
     /// What a room is like does not depend on whom one ignores, and nobody can ignore themselves.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use crate::fields::Fields;
 use crate::window;
-use rules::filter::{Matcher, RoomMatcher};
+use rules::filter::{Matcher, RelationFilter, RoomMatcher};
 use ruma::api::client::filter::{EventFormat as WireFormat, FilterDefinition, LazyLoadOptions};
 use serde::de::Error as _;
 
@@ -72,7 +72,9 @@ impl SyncFilter {
     ///
     /// What is wrong with the JSON, or with what it says.
     pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
-        Self::new(&serde_json::from_str(json)?)
+        let mut filter = Self::new(&serde_json::from_str(json)?)?;
+        filter.timeline = filter.timeline.with_relations(RelationFilter::of_timeline(json)?);
+        Ok(filter)
     }
 
     /// Makes a filter ready.

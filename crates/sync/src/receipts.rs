@@ -6,8 +6,8 @@ use crate::{Inner, SyncError, Syncs};
 use base::RoomNum;
 use records::{LogEntry, ReceiptKey, ReceiptKind, ReceiptRecord, View};
 use rooms::{RoomReader, StoredEvent};
+use rules::relation::{Relation, THREAD};
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
-use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use store::CommitError;
@@ -138,8 +138,8 @@ fn check_thread(reader: &RoomReader, event: &Arc<StoredEvent>, thread: Option<&s
     let mut current = event.clone();
     let mut related = vec![event.pdu.event_id().to_string()];
     for _ in 0..=HOPS_MAX {
-        let Some((is_thread, target)) = relation(&current) else { break };
-        if is_thread {
+        let Some(Relation { rel_type, target, .. }) = Relation::of(&current.pdu) else { break };
+        if rel_type == THREAD {
             let fits = *target == thread || related.iter().any(|id| *id == thread);
             return if fits { Ok(()) } else { Err(SyncError::InvalidParam("the event is not in this thread")) };
         }
@@ -163,34 +163,14 @@ fn check_thread(reader: &RoomReader, event: &Arc<StoredEvent>, thread: Option<&s
 pub fn thread_of(reader: &RoomReader, event: &Arc<StoredEvent>) -> Result<Option<OwnedEventId>, SyncError> {
     let mut current = event.clone();
     for _ in 0..=HOPS_MAX {
-        match relation(&current) {
+        let Some(relation) = Relation::of(&current.pdu) else { break };
+        if relation.is_thread() {
+            return Ok(Some(relation.target));
+        }
+        match reader.event_by_id(&relation.target)? {
+            Some(next) => current = next,
             None => break,
-            Some((true, root)) => return Ok(Some(root)),
-            Some((false, target)) => match reader.event_by_id(&target)? {
-                Some(next) => current = next,
-                None => break,
-            },
         }
     }
     Ok(None)
-}
-
-/// To which event an event relates, and whether as part of a thread.
-fn relation(event: &StoredEvent) -> Option<(bool, OwnedEventId)> {
-    #[derive(Deserialize)]
-    struct Content {
-        #[serde(rename = "m.relates_to")]
-        relates_to: Relation,
-    }
-    #[derive(Deserialize)]
-    struct Relation {
-        rel_type: String,
-        event_id: OwnedEventId,
-    }
-    let content = event.pdu.content().get();
-    if !content.contains("m.relates_to") {
-        return None;
-    }
-    let relation = serde_json::from_str::<Content>(content).ok()?.relates_to;
-    Some((relation.rel_type == "m.thread", relation.event_id))
 }

@@ -1,13 +1,15 @@
 //! `GET /rooms/{roomId}/context/{eventId}`
 
 use super::access::Access;
-use super::timeline::{Range, is_lazy, page, senders, state_without_members};
+use super::timeline::{is_lazy, page, relation_filter, senders, state_without_members};
 use crate::session::Session;
 use crate::wire::Wire;
 use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::State as Within;
 use base::Order;
+use http::Uri;
+use rooms::Piece;
 use rules::filter::Matcher;
 use ruma::api::client::context::get_context::v3::Request;
 use serde::Serialize;
@@ -34,6 +36,7 @@ pub(super) struct Response {
 pub(super) async fn context(
     Within(state): Within<Arc<State>>,
     session: Session,
+    uri: Uri,
     Wire(request): Wire<Request>,
 ) -> Result<Json<Response>, ApiError> {
     let access = Access::of(&state, &session, &request.room_id)?;
@@ -41,11 +44,11 @@ pub(super) async fn context(
     let order = event.event.order;
     let limit = u64::from(request.limit).min(request.filter.limit.map_or(EVENTS_MAX, u64::from)).min(EVENTS_MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let matcher = Matcher::of_room_events(&request.filter);
+    let matcher = Matcher::of_room_events(&request.filter).with_relations(relation_filter(&uri)?);
 
     let before =
-        Range { after: Order(i64::MIN), up_to: Order(order.0.saturating_sub(1)), direction: Direction::Backward };
-    let after = Range { after: order, up_to: access.up_to(), direction: Direction::Forward };
+        Piece { after: Order(i64::MIN), up_to: Order(order.0.saturating_sub(1)), direction: Direction::Backward };
+    let after = Piece { after: order, up_to: access.up_to(), direction: Direction::Forward };
     let before = page(&access, &matcher, before, limit / 2)?.seen;
     let after = page(&access, &matcher, after, limit - limit / 2)?.seen;
 

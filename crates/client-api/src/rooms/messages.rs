@@ -1,13 +1,15 @@
 //! `GET /rooms/{roomId}/messages`
 
 use super::access::Access;
-use super::timeline::{Range, is_lazy, page, senders};
+use super::timeline::{is_lazy, page, relation_filter, senders};
 use crate::session::Session;
 use crate::wire::{Args, Wire};
 use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::{self, FromRequest as _, State as Within};
 use base::Order;
+use http::Uri;
+use rooms::Piece;
 use rules::filter::Matcher;
 use ruma::OwnedRoomId;
 use ruma::api::Direction as Dir;
@@ -36,6 +38,7 @@ pub(super) struct Response {
 pub(super) async fn messages(
     Within(state): Within<Arc<State>>,
     session: Session,
+    uri: Uri,
     Args((room_id,)): Args<(OwnedRoomId,)>,
     request: extract::Request,
 ) -> Result<Json<Response>, ApiError> {
@@ -55,18 +58,23 @@ pub(super) async fn messages(
     let access = Access::of(&state, &session, &request.room_id)?;
     let newest = access.up_to();
     let range = match request.dir {
-        Dir::Backward => Range {
+        Dir::Backward => Piece {
             after: to.unwrap_or(Order(i64::MIN)),
             up_to: from.unwrap_or(newest).min(newest),
             direction: Direction::Backward,
         },
-        Dir::Forward => Range {
+        Dir::Forward => Piece {
             after: from.unwrap_or(Order(i64::MIN)),
             up_to: to.unwrap_or(newest).min(newest),
             direction: Direction::Forward,
         },
     };
-    let page = page(&access, &Matcher::of_room_events(&request.filter), range, events_max)?;
+    let page = page(
+        &access,
+        &Matcher::of_room_events(&request.filter).with_relations(relation_filter(&uri)?),
+        range,
+        events_max,
+    )?;
     let members = if is_lazy(&request.filter) {
         // As the newest event left them: by then all senders had joined.
         let newest = page.seen.iter().max_by_key(|seen| seen.event.order);

@@ -15,11 +15,13 @@ mod membership;
 mod messages;
 mod published;
 mod redact;
+mod relations;
 mod report;
 mod send;
 mod state;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod timeline;
 mod timestamp;
 mod upgrade;
@@ -53,6 +55,10 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/rooms/{room_id}/event/{event_id}", get(event::event))
         .v3("/rooms/{room_id}/context/{event_id}", get(context::context))
         .v3("/rooms/{room_id}/messages", get(messages::messages))
+        .v1("/rooms/{room_id}/relations/{event_id}", get(relations::all))
+        .v1("/rooms/{room_id}/relations/{event_id}/{rel_type}", get(relations::of_rel_type))
+        .v1("/rooms/{room_id}/relations/{event_id}/{rel_type}/{event_type}", get(relations::of_event_type))
+        .v1("/rooms/{room_id}/threads", get(threads::threads))
         .v3("/rooms/{room_id}/members", get(members::members))
         .v3("/rooms/{room_id}/joined_members", get(members::joined))
         .v3("/rooms/{room_id}/aliases", get(alias::of_room))

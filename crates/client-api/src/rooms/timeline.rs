@@ -2,95 +2,99 @@
 
 use super::access::{Access, Seen};
 use crate::ApiError;
-use base::Order;
+use axum::extract::Query;
+use http::Uri;
 use records::state_map::StateRoot;
-use rooms::StoredEvent;
-use rules::filter::Matcher;
+use rooms::{Found, Piece, StoredEvent};
+use rules::filter::{Matcher, RelationFilter};
 use ruma::OwnedUserId;
 use ruma::api::client::filter::{LazyLoadOptions, RoomEventFilter};
+use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use store::Direction;
 
 /// How many events one request looks at, whatever of them it can show. The client goes on from there.
 const LOOKED_AT_MAX: usize = 4000;
 /// How many events are read at once when the first page did not yield enough.
 const READ_AHEAD: usize = 100;
 
-/// A piece of a timeline: the events after `after` and up to `up_to`, seen from the end that `direction` starts
-/// with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Range {
-    pub after: Order,
-    pub up_to: Order,
-    pub direction: Direction,
-}
-
-impl Range {
-    /// What is left of the range beyond an event.
-    fn beyond(self, event: Order) -> Self {
-        match self.direction {
-            Direction::Forward => Self { after: event, ..self },
-            Direction::Backward => Self { up_to: Order(event.0.saturating_sub(1)), ..self },
-        }
-    }
-
-    /// The place where the range starts.
-    pub fn start(self) -> Order {
-        match self.direction {
-            Direction::Forward => self.after,
-            Direction::Backward => self.up_to,
-        }
-    }
-}
-
 /// What a page shows.
 pub(super) struct Page {
     /// The events, in the direction of the range.
     pub seen: Vec<Seen>,
-    /// What is left of the range; nothing if there are no more events in it.
-    pub rest: Option<Range>,
+    /// What is left of the piece; nothing if there are no more events in it.
+    pub rest: Option<Piece>,
 }
 
-/// Reads a page of at most `events_max` events.
-pub(super) fn page(
-    access: &Access<'_>,
-    matcher: &Matcher,
-    mut range: Range,
-    events_max: usize,
-) -> Result<Page, ApiError> {
-    let mut seen = Vec::new();
-    let mut looked_at = 0;
+/// Reads a page of at most `events_max` events of the timeline.
+pub(super) fn page(access: &Access<'_>, matcher: &Matcher, piece: Piece, events_max: usize) -> Result<Page, ApiError> {
     if matcher.matches_nothing() {
-        return Ok(Page { seen, rest: None });
+        return Ok(Page { seen: Vec::new(), rest: None });
     }
-    while seen.len() < events_max && looked_at < LOOKED_AT_MAX {
-        let wanted = if looked_at == 0 { events_max } else { READ_AHEAD };
-        let events = read(access, range, wanted.min(LOOKED_AT_MAX))?;
-        if events.is_empty() {
-            return Ok(Page { seen, rest: None });
+    let read = |piece: Piece, events_max: usize| {
+        if piece.after >= piece.up_to {
+            return Ok(Found::default());
         }
-        looked_at += events.len();
-        let matching: Vec<_> = events.iter().filter(|event| matcher.matches_pdu(&event.pdu)).cloned().collect();
-        let mut found = access.visible(&matching)?;
-        let missing = events_max - seen.len();
-        if found.len() > missing {
-            found.truncate(missing);
-            range = found.last().map_or(range, |last| range.beyond(last.event.order));
-        } else {
-            range = events.last().map_or(range, |last| range.beyond(last.order));
+        let events = access.reader.timeline(piece.after, piece.up_to, piece.direction, events_max)?;
+        let last = events.last().filter(|_| events.len() == events_max);
+        Ok(Found { rest: last.map(|last| piece.beyond(last.order)), events })
+    };
+    let keep = |mut events: Vec<Arc<StoredEvent>>| {
+        events.retain(|event| matcher.matches_pdu(&event.pdu));
+        if let Some(filter) = matcher.related_by().filter(|_| !events.is_empty()) {
+            let mut related = access.reader.are_related_by(&events, filter)?.into_iter();
+            events.retain(|_| related.next().unwrap_or_default());
         }
-        seen.extend(found);
-    }
-    let is_more = !read(access, range, 1)?.is_empty();
-    Ok(Page { seen, rest: is_more.then_some(range) })
+        Ok(events)
+    };
+    page_of(access, piece, events_max, read, keep)
 }
 
-fn read(access: &Access<'_>, range: Range, events_max: usize) -> Result<Vec<Arc<StoredEvent>>, ApiError> {
-    if range.after >= range.up_to {
-        return Ok(Vec::new());
+/// Reads a page of at most `events_max` events that `read` finds, `keep` lets through, and the user may see.
+pub(super) fn page_of(
+    access: &Access<'_>,
+    piece: Piece,
+    events_max: usize,
+    read: impl Fn(Piece, usize) -> Result<Found, ApiError>,
+    keep: impl Fn(Vec<Arc<StoredEvent>>) -> Result<Vec<Arc<StoredEvent>>, ApiError>,
+) -> Result<Page, ApiError> {
+    let (mut seen, mut looked_at, mut rest) = (Vec::new(), 0, Some(piece));
+    while let Some(piece) = rest {
+        if seen.len() >= events_max || looked_at >= LOOKED_AT_MAX {
+            let more = read(piece, 1)?;
+            let is_more = !more.events.is_empty() || more.rest.is_some();
+            return Ok(Page { seen, rest: is_more.then_some(piece) });
+        }
+        let wanted = if looked_at == 0 { events_max } else { READ_AHEAD };
+        let found = read(piece, wanted.min(LOOKED_AT_MAX))?;
+        looked_at += wanted;
+        rest = found.rest;
+        let mut visible = access.visible(&keep(found.events)?)?;
+        let missing = events_max - seen.len();
+        if visible.len() > missing {
+            visible.truncate(missing);
+            rest = visible.last().map(|last| piece.beyond(last.event.order)).or(rest);
+        }
+        seen.extend(visible);
     }
-    Ok(access.reader.timeline(range.after, range.up_to, range.direction, events_max)?)
+    Ok(Page { seen, rest: None })
+}
+
+/// What the filter of a request asks of relations: ruma's types don't have that.
+///
+/// # Errors
+///
+/// 400 `M_INVALID_PARAM` if it is not of the right shape.
+pub(super) fn relation_filter(uri: &Uri) -> Result<RelationFilter, ApiError> {
+    #[derive(Deserialize)]
+    struct Parameters {
+        filter: Option<String>,
+    }
+
+    let parameters = Query::<Parameters>::try_from_uri(uri);
+    let Query(Parameters { filter }) = parameters.map_err(|error| ApiError::invalid_param(error.body_text()))?;
+    let filter = filter.as_deref().map(serde_json::from_str).transpose();
+    Ok(filter.map_err(|error| ApiError::invalid_param(format!("`filter`: {error}")))?.unwrap_or_default())
 }
 
 /// Whether a filter asks for the members only who sent something.

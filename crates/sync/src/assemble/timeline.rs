@@ -53,7 +53,12 @@ impl Context<'_> {
         loop {
             let wanted = builder.wanted();
             let page = reader.timeline(after, up_to, Direction::Backward, wanted)?;
-            let seen = self.seen(reader, &page, sight)?;
+            let mut seen = self.seen(reader, &page, sight)?;
+            if let Some(filter) = filter.related_by() {
+                let related = reader.are_related_by(&page, filter)?;
+                let unrelated = seen.iter_mut().zip(related).filter(|(_, is_related)| !is_related);
+                unrelated.for_each(|(membership, _)| *membership = None);
+            }
             let is_last = page.len() < wanted;
             for (event, membership) in page.into_iter().zip(seen) {
                 let order = event.order;

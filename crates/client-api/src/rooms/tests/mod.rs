@@ -7,6 +7,7 @@ mod history;
 mod joining;
 mod people;
 mod reading;
+mod related;
 mod relating;
 mod reporting;
 mod sending;

@@ -393,3 +393,103 @@ impl Changes {
         self.clear(RELATION_SENDER, annotation_key(room, target, sender, digest));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Records;
+    use ruma::{event_id, owned_user_id, user_id};
+    use std::sync::Arc;
+    use store::MemoryEngine;
+
+    const ROOM: RoomNum = RoomNum(1);
+
+    fn row(num: u64) -> RelationRecord {
+        RelationRecord {
+            event: EventNum(num),
+            event_id: OwnedEventId::try_from(format!("$e{num}")).unwrap(),
+            sender: owned_user_id!("@a:a.example"),
+            rel_type: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn relations_of_backfilled_events_come_before_those_of_live_ones() {
+        let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+        let target = event_id!("$target");
+        let mut changes = records.changes(&records.view());
+        let (first, second) = (changes.stamp(), changes.stamp());
+        let places = [
+            (Place::New(second), 4),
+            (Place::Known(Order(-1)), 2),
+            (Place::New(first), 3),
+            (Place::Known(Order(-2)), 1),
+        ];
+        for (place, num) in places {
+            changes.put_relation(place, ROOM, target, RelationKind::Thread, &row(num));
+        }
+        // Neither another kind nor another event whose id begins alike is among them.
+        changes.put_relation(Place::New(first), ROOM, target, RelationKind::Reference, &row(5));
+        changes.put_relation(Place::New(first), ROOM, event_id!("$target2"), RelationKind::Thread, &row(6));
+        let stamps = records.commit(changes).await.unwrap();
+        let read = |after: i64, up_to: i64, direction: Direction| -> Vec<u64> {
+            let range = (Order(after), Order(up_to));
+            let rows = records.view().relations(ROOM, target, RelationKind::Thread, range, direction, 10).unwrap();
+            rows.into_iter().map(|(_, row)| row.event.0).collect()
+        };
+        assert_eq!(read(i64::MIN, i64::MAX, Direction::Forward), [1, 2, 3, 4]);
+        assert_eq!(read(i64::MIN, i64::MAX, Direction::Backward), [4, 3, 2, 1]);
+        assert_eq!(read(-2, Order::from(stamps.first).0, Direction::Forward), [2, 3]);
+
+        let mut changes = records.changes(&records.view());
+        changes.clear_relation(Order(-1), ROOM, target, RelationKind::Thread);
+        changes.clear_relation(stamps.first.into(), ROOM, target, RelationKind::Thread);
+        records.commit(changes).await.unwrap();
+        assert_eq!(read(i64::MIN, i64::MAX, Direction::Forward), [1, 4]);
+    }
+
+    #[tokio::test]
+    async fn the_newest_edit_is_the_one_with_the_latest_time_and_then_the_greatest_id() {
+        let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+        let target = event_id!("$target");
+        let (alice, bob) = (user_id!("@a:a.example"), user_id!("@b:a.example"));
+        let mut changes = records.changes(&records.view());
+        for (num, sender, at, event_id) in [
+            (1, alice, 5, event_id!("$a")),
+            (2, alice, 7, event_id!("$b")),
+            (3, alice, 7, event_id!("$a")),
+            (4, bob, 9, event_id!("$c")),
+        ] {
+            let edit = EditKey { sender, event_type: "m.a", at: UnixMillis(at), event_id };
+            changes.put_edit(ROOM, target, edit, EventNum(num));
+        }
+        records.commit(changes).await.unwrap();
+        let edits = records.view().edits(ROOM, target, alice, "m.a", 10).unwrap();
+        assert_eq!(edits, [EventNum(2), EventNum(3), EventNum(1)]);
+        assert_eq!(records.view().edits(ROOM, target, alice, "m.b", 10).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_listed_once_where_its_last_event_is() {
+        let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+        let (one, two) = (event_id!("$one"), event_id!("$two"));
+        let mut at = Vec::new();
+        for root in [one, two] {
+            let mut changes = records.changes(&records.view());
+            let nth = changes.stamp();
+            changes.move_thread(ROOM, root, None, Some(Place::New(nth)));
+            at.push(Order::from(records.commit(changes).await.unwrap().last));
+        }
+        let listed = || -> Vec<OwnedEventId> {
+            let threads = records.view().threads(ROOM, Order(i64::MAX), 10).unwrap();
+            threads.into_iter().map(|(_, root)| root).collect()
+        };
+        assert_eq!(listed(), [two, one]);
+        let mut changes = records.changes(&records.view());
+        let nth = changes.stamp();
+        changes.move_thread(ROOM, one, at.first().copied(), Some(Place::New(nth)));
+        changes.move_thread(ROOM, two, at.last().copied(), None);
+        records.commit(changes).await.unwrap();
+        assert_eq!(listed(), [one]);
+    }
+}

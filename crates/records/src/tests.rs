@@ -40,6 +40,7 @@ fn head(generation: u64) -> RoomHead {
         invited: 0,
         backfilled_to: Order(0),
         generation,
+        relations: 0,
     }
 }
 

@@ -13,6 +13,8 @@ mod json;
 mod keys;
 mod one_time_keys;
 mod signatures;
+#[cfg(test)]
+mod tests;
 mod to_device;
 
 pub use backup::{

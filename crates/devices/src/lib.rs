@@ -12,6 +12,7 @@ mod error;
 mod json;
 mod keys;
 mod one_time_keys;
+mod pending;
 mod signatures;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use device_keys::{IDENTITY_KEYS_BYTES_MAX, KeyUpload, ONE_TIME_KEY_BYTES_MAX
 pub use error::Error;
 pub use keys::{QUERIED_USERS_MAX, QueriedKeys};
 pub use one_time_keys::{ALGORITHMS_MAX, CLAIMS_MAX, Claim, ClaimedKey, KeyCounts, ONE_TIME_KEYS_MAX, key_counts};
+pub use pending::PENDING_MAX;
 pub use signatures::{SIGNED_KEYS_MAX, SignatureFailure, SignatureFailures, SignedKeys};
 pub use to_device::{
     Addressee, MESSAGE_BYTES_MAX, MESSAGES_MAX, OutgoingMessages, TO_DEVICE_BYTES_MAX, ToDeviceTxn, WILDCARD,
@@ -58,12 +60,15 @@ struct Shared {
 
 impl Devices {
     /// The devices and keys that these records hold. Starts the task that gives out one-time keys, which ends with
-    /// the last clone of this handle; so it must be called within a runtime.
+    /// the last clone of this handle, and one that bounds what waits for devices; so it must be called within a
+    /// runtime.
     #[must_use]
     pub fn new(records: Records, server_name: OwnedServerName, clock: Arc<dyn Clock>) -> Self {
         let (one_time, inputs) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(one_time_keys::run(records.clone(), inputs));
-        Self(Arc::new(Shared { records, server_name, clock, one_time }))
+        let shared = Arc::new(Shared { records, server_name, clock, one_time });
+        tokio::spawn(pending::bound(Arc::downgrade(&shared)));
+        Self(shared)
     }
 
     /// The agency's name.

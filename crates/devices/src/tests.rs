@@ -10,16 +10,16 @@ use store::MemoryEngine;
 
 const ALGORITHM: &str = "curve25519";
 
-fn alice() -> OwnedUserId {
+pub fn alice() -> OwnedUserId {
     owned_user_id!("@alice:here.example")
 }
 
-fn devices_over(records: &Records) -> Devices {
+pub fn devices_over(records: &Records) -> Devices {
     let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
     Devices::new(records.clone(), owned_server_name!("here.example"), clock)
 }
 
-async fn records_with(devices: &[OwnedDeviceId]) -> Records {
+pub async fn records_with(devices: &[OwnedDeviceId]) -> Records {
     let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
     let mut changes = records.changes(&records.view());
     for device in devices {

@@ -5,7 +5,7 @@ use crate::rooms::txn_key;
 use crate::tables::{TO_DEVICE, TXN};
 use crate::{Changes, TxnScope, View};
 use base::{Stamp, UnixMillis};
-use ruma::{DeviceId, EventId, OwnedUserId, UserId, event_id};
+use ruma::{DeviceId, EventId, OwnedDeviceId, OwnedUserId, UserId, event_id};
 use serde::{Deserialize, Serialize};
 use store::key::{KeyBuilder, KeyReader};
 use store::{Direction, Hole, Stamped};
@@ -54,6 +54,45 @@ impl View {
                 Ok((Stamp(stamp.ok_or_else(|| TO_DEVICE.corrupt())?), TO_DEVICE.decode(value)?))
             })
             .collect()
+    }
+
+    /// The stamps of the messages to a device that were sent before one, newest first, at most `rows_max`.
+    pub fn to_device_stamps_before(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        before: Stamp,
+        rows_max: usize,
+    ) -> Result<Vec<Stamp>, RecordsError> {
+        let (from, _) = messages(user, device).prefix_range();
+        let to = messages(user, device).number(before.0).build();
+        let rows = self.scan(TO_DEVICE, (from, to), Direction::Backward, rows_max)?;
+        rows.iter()
+            .map(|(key, _)| {
+                let mut reader = KeyReader::new(key);
+                let stamp = reader.text().and_then(|_| reader.text()).and_then(|_| reader.number());
+                stamp.map(Stamp).ok_or_else(|| TO_DEVICE.corrupt())
+            })
+            .collect()
+    }
+
+    /// The next device for which messages wait, in the order of users and devices, after one.
+    pub fn next_device_with_messages(
+        &self,
+        after: Option<(&UserId, &DeviceId)>,
+    ) -> Result<Option<(OwnedUserId, OwnedDeviceId)>, RecordsError> {
+        let (mut from, to) = TO_DEVICE.key().prefix_range();
+        if let Some((user, device)) = after {
+            from = messages(user, device).prefix_range().1;
+        }
+        let rows = self.scan(TO_DEVICE, (from, to), Direction::Forward, 1)?;
+        let Some((key, _)) = rows.first() else { return Ok(None) };
+        let mut reader = KeyReader::new(key);
+        let user = reader.text().and_then(|user| OwnedUserId::try_from(user).ok());
+        match (user, reader.text()) {
+            (Some(user), Some(device)) => Ok(Some((user, device.into()))),
+            _ => Err(TO_DEVICE.corrupt()),
+        }
     }
 
     /// Whether a request that makes no event was done under this transaction id.

@@ -17,7 +17,7 @@ use rooms::{RoomReader, StoredEvent};
 use ruma::events::room::member::MembershipState;
 use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 /// The most members of an unencrypted room that one who joins it is told of.
 const UNENCRYPTED_MEMBERS_MAX: u64 = 1_000;
@@ -94,35 +94,27 @@ fn membership_in(event: &StoredEvent) -> Option<MembershipState> {
     serde_json::from_str::<Content>(event.pdu.content().get()).ok().map(|content| content.membership)
 }
 
-/// A user and the rooms that they are in, which are read when they are first asked for.
+/// A user whom others share rooms with, or not.
 struct Sharing<'v> {
     view: &'v View,
     user: &'v UserId,
-    rooms: Option<HashSet<RoomNum>>,
 }
 
 impl Sharing<'_> {
-    fn rooms(&mut self) -> Result<&HashSet<RoomNum>, RecordsError> {
-        let rooms = match self.rooms.take() {
-            Some(rooms) => rooms,
-            None => {
-                let memberships = self.view.memberships(self.user)?.into_iter();
-                let joined = memberships.filter(|(_, _, record)| record.membership == Membership::Join);
-                joined.map(|(room, _, _)| room).collect()
+    /// Whether another user is in a room of the user's, or invited to it. It takes as long as the other has rooms,
+    /// however many the user has.
+    fn is_with(&self, other: &UserId) -> Result<bool, RecordsError> {
+        for room in shown_in(self.view, other)? {
+            let own = self.view.membership(self.user, room)?;
+            if own.is_some_and(|(_, record)| record.membership == Membership::Join) {
+                return Ok(true);
             }
-        };
-        Ok(self.rooms.insert(rooms))
-    }
-
-    /// Whether another user is in one of the rooms, or invited to it.
-    fn is_with(&mut self, other: &UserId) -> Result<bool, RecordsError> {
-        let theirs = shown_in(self.view, other)?;
-        let own = self.rooms()?;
-        Ok(theirs.iter().any(|room| own.contains(room)))
+        }
+        Ok(false)
     }
 
     /// Those of `users` who are in none of the rooms. Those of whom that is too much work to say are left out.
-    fn without(&mut self, mut users: BTreeSet<OwnedUserId>) -> Result<BTreeSet<OwnedUserId>, RecordsError> {
+    fn without(&self, mut users: BTreeSet<OwnedUserId>) -> Result<BTreeSet<OwnedUserId>, RecordsError> {
         if users.len() <= ONE_BY_ONE_MAX {
             let mut gone = BTreeSet::new();
             for user in users {
@@ -132,10 +124,11 @@ impl Sharing<'_> {
             }
             return Ok(gone);
         }
-        let view = self.view;
+        let memberships = self.view.memberships(self.user)?.into_iter();
+        let joined = memberships.filter(|(_, _, record)| record.membership == Membership::Join);
         let mut left = MEMBERS_READ_MAX;
-        for room in self.rooms()? {
-            let is_whole = each_member(view, *room, |member| {
+        for (room, _, _) in joined {
+            let is_whole = each_member(self.view, room, |member| {
                 users.remove(&member);
                 left = left.saturating_sub(1);
                 left > 0 && !users.is_empty()
@@ -198,7 +191,7 @@ impl Inner {
         (news, may_have_signed): (&DeviceNews, bool),
         rooms: impl IntoIterator<Item = RoomNum>,
     ) -> Result<DeviceLists, SyncError> {
-        let mut sharing = Sharing { view, user, rooms: None };
+        let sharing = Sharing { view, user };
         let (mut changed, mut gone) = (BTreeSet::new(), BTreeSet::new());
         for room in rooms {
             self.room_members_since(view, user, room, since, (&mut changed, &mut gone))?;

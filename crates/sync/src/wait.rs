@@ -55,7 +55,8 @@ impl Syncs {
         let mut since = inner.usable(request.since, inner.records.view().stamp());
         let request = Arc::new(SyncRequest { since, ..request });
         if let Some(since) = since {
-            inner.confirm_to_device(&request.user_id, &request.device_id, since.to_device).await?;
+            // Boxed, so that it takes no memory of those who wait.
+            Box::pin(inner.confirm_to_device(&request.user_id, &request.device_id, since.to_device)).await?;
         }
         loop {
             let notified = entered.active.notify.notified();

@@ -6,6 +6,7 @@
 
 use crate::{Error, Shared};
 use base::Stamp;
+use ruma::{OwnedDeviceId, OwnedUserId};
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(crate) async fn bound(shared: Weak<Shared>) {
 impl Shared {
     /// Removes the oldest messages of each device that has more than `pending_max`.
     pub async fn bound_pending(&self, pending_max: usize) -> Result<(), Error> {
-        let mut last = None;
+        let mut last: Option<(OwnedUserId, OwnedDeviceId)> = None;
         loop {
             let view = self.records.view();
             let after = last.as_ref().map(|(user, device)| (&**user, &**device));

@@ -1,6 +1,7 @@
 //! Syncs as their callers see them, on the memory engine.
 
 mod counts;
+mod devices;
 mod forks;
 mod histories;
 mod ignored;

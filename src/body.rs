@@ -4,11 +4,15 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use tower::{Service, ServiceExt};
 
 /// Any error of a body.
@@ -60,6 +64,46 @@ where
     B::Error: Into<BoxError>,
 {
     body.map_err(Into::into).boxed_unsync()
+}
+
+/// A body of a request that says whether all of it has come.
+pub(crate) struct Arriving {
+    body: Body,
+    arrived: Arc<AtomicBool>,
+}
+
+impl Arriving {
+    /// The body, and whether all of it has come.
+    pub(crate) fn new(body: Body) -> (Self, Arc<AtomicBool>) {
+        let arrived = Arc::new(AtomicBool::new(body.is_end_stream()));
+        (Self { body, arrived: arrived.clone() }, arrived)
+    }
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        // One that broke off comes no further: it has nothing left to wait for.
+        let ends = matches!(polled, Poll::Ready(None | Some(Err(_)))) || self.body.is_end_stream();
+        if ends {
+            self.arrived.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A body that is there as a whole.

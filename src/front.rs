@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// What all listeners hand their requests to.
@@ -94,7 +95,10 @@ impl Front {
             return body::error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", &message);
         }
         let address = address(request.headers());
-        let mut request = request.map(|inner| body::boxed(http_body_util::Limited::new(inner, bytes_max.bytes())));
+        let request = request.map(|inner| body::boxed(http_body_util::Limited::new(inner, bytes_max.bytes())));
+        let (head, inner) = request.into_parts();
+        let (inner, arrived) = body::Arriving::new(inner);
+        let mut request = Request::from_parts(head, body::boxed(inner));
         request.extensions_mut().insert(address);
         let answer = AssertUnwindSafe(agency.face.answer(request)).catch_unwind();
         let answer = if waits {
@@ -102,6 +106,10 @@ impl Front {
         } else {
             match tokio::time::timeout(self.limits.request_timeout, answer).await {
                 Ok(answer) => answer,
+                Err(_) if !arrived.load(Ordering::Relaxed) => {
+                    let message = "The body of the request did not come in time.";
+                    return body::error(StatusCode::REQUEST_TIMEOUT, "M_UNKNOWN", message);
+                }
                 Err(_) => {
                     return body::error(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "The request took too long.");
                 }

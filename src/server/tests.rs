@@ -218,6 +218,22 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_body_does_not_come_is_told_that_it_took_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), &["a.example"]);
+    config.limits = Limits { request_timeout: Duration::from_millis(300), ..config.limits };
+    let running = Server::start(&config).await.unwrap();
+    let mut stream = TcpStream::connect(running.addresses[0]).await.unwrap();
+    let head = "POST /_matrix/client/v3/login HTTP/1.1\r\nhost: a.example\r\ncontent-length: 100\r\n\r\n{\"type\":";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 64];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_does_not_keep_the_server_from_ending() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path(), &["a.example"]);

@@ -5,11 +5,14 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on says why and ends")]
 
+mod seed;
+
 use base::{Secret, SystemClock, SystemRandom};
 use records::Records;
-use rooms::{Config, CreateRoom, Draft, MembershipChange, Preset, Rooms};
+use rooms::{Config, CreateRoom, Draft, Preset, Rooms};
 use rules::SigningKey;
-use ruma::{OwnedRoomId, OwnedUserId, owned_server_name};
+use ruma::{OwnedRoomId, owned_server_name};
+use seed::user;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +20,6 @@ use store_rocksdb::{RocksEngine, SharedMemory};
 
 const MESSAGES: usize = 10_000;
 const SENDERS: usize = 8;
-const JOINS_AT_ONCE: usize = 64;
 
 #[tokio::main]
 async fn main() {
@@ -30,46 +32,28 @@ async fn main() {
     let key = SigningKey::generate(owned_server_name!("bench.example"), "1", Secret::new([1; 32])).expect("a key");
     let rooms = Rooms::new(records, Arc::new(key), Arc::new(SystemClock), Arc::new(SystemRandom), Config::default());
 
-    println!("| members | joins a second | CPU µs a join | messages a second | CPU µs a message |");
-    println!("|---|---|---|---|---|");
+    println!("| members | messages a second | CPU µs a message |");
+    println!("|---|---|---|");
     let mut made = Vec::new();
     for size in sizes {
-        let (room, joins) = measured(size - 1, || found(&rooms, size)).await;
-        made.push((size, room, joins));
+        made.push((size, found(&rooms, size).await));
     }
     // Twice, so that what one room leaves in the caches helps none of them more than the others.
     for round in 0..2 {
-        for (size, room, joins) in &made {
-            let ((), sends) = measured(MESSAGES, || send(&rooms, room)).await;
+        for (size, room) in &made {
+            let sends = measured(MESSAGES, || send(&rooms, room)).await;
             if round == 1 {
-                println!("| {size} | {:.0} | {:.0} | {:.0} | {:.0} |", joins.0, joins.1, sends.0, sends.1);
+                println!("| {size} | {:.0} | {:.0} |", sends.0, sends.1);
             }
         }
     }
-}
-
-fn user(number: usize) -> OwnedUserId {
-    OwnedUserId::try_from(format!("@user{number}:bench.example")).expect("a user")
 }
 
 /// A public room with this many members.
 async fn found(rooms: &Rooms, size: usize) -> OwnedRoomId {
     let request = CreateRoom { preset: Some(Preset::PublicChat), ..CreateRoom::default() };
     let room = rooms.create(&user(0), request).await.expect("a room");
-    let numbers: Vec<usize> = (1..size).collect();
-    for some in numbers.chunks(JOINS_AT_ONCE) {
-        let mut joins = tokio::task::JoinSet::new();
-        for number in some.iter().copied() {
-            let (rooms, room) = (rooms.clone(), room.clone());
-            joins.spawn(async move {
-                rooms
-                    .change_membership(&room, &user(number), MembershipChange::Join, None, None)
-                    .await
-                    .expect("a join");
-            });
-        }
-        joins.join_all().await;
-    }
+    seed::seed(rooms.records(), &room, 1..size.max(SENDERS)).await;
     room
 }
 
@@ -90,12 +74,12 @@ async fn send(rooms: &Rooms, room: &OwnedRoomId) {
 }
 
 /// Does something `times` times; answers how often a second, and the CPU time of one in microseconds.
-async fn measured<T, F: Future<Output = T>>(times: usize, work: impl FnOnce() -> F) -> (T, (f64, f64)) {
+async fn measured<F: Future<Output = ()>>(times: usize, work: impl FnOnce() -> F) -> (f64, f64) {
     let (cpu, begin) = (cpu_seconds(), Instant::now());
-    let result = work().await;
+    work().await;
     #[expect(clippy::cast_precision_loss, reason = "counts are small")]
     let times = times as f64;
-    (result, (times / begin.elapsed().as_secs_f64(), (cpu_seconds() - cpu) * 1e6 / times))
+    (times / begin.elapsed().as_secs_f64(), (cpu_seconds() - cpu) * 1e6 / times)
 }
 
 /// User and system time of this process, in ticks of a hundredth of a second.

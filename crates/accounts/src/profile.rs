@@ -1,5 +1,6 @@
 //! Profiles (client-server API, "Profiles").
 
+use crate::user::expect_active;
 use crate::user_directory::put_found;
 use crate::{Accounts, Error};
 use records::Profile;
@@ -44,6 +45,7 @@ impl Accounts {
             if bytes(&profile) > PROFILE_BYTES_MAX {
                 return Err(Error::ProfileTooLarge);
             }
+            expect_active(changes, user)?;
             changes.put_profile(user, &profile)?;
             put_found(changes, user, &profile)?;
             Ok(true)

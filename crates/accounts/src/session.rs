@@ -33,7 +33,7 @@ pub struct SessionInfo {
 /// How a session begins.
 #[derive(Clone, Debug, Default)]
 pub struct NewSession {
-    /// The device that the client brings. One that exists loses its tokens and keeps its name.
+    /// The device that the client brings; an empty one is none. One that exists loses its tokens and keeps its name.
     pub device_id: Option<OwnedDeviceId>,
     /// What a new device is called.
     pub display_name: Option<String>,
@@ -175,11 +175,10 @@ impl Accounts {
     /// Begins a session of a user whose identity is proven.
     pub async fn begin_session(&self, user: &UserId, new: NewSession) -> Result<Login, Error> {
         let device_id = match new.device_id {
-            Some(device) if device.as_str().is_empty() || device.as_str().len() > ID_BYTES_MAX => {
-                return Err(Error::TooLarge("the device id, or it is empty: it"));
-            }
-            Some(device) => device,
-            None => base::random_string(&*self.0.random, DEVICE_ID_LENGTH).to_ascii_uppercase().into(),
+            Some(device) if device.as_str().len() > ID_BYTES_MAX => return Err(Error::TooLarge("the device id")),
+            // Clients that have none say so in either way.
+            Some(device) if !device.as_str().is_empty() => device,
+            _ => base::random_string(&*self.0.random, DEVICE_ID_LENGTH).to_ascii_uppercase().into(),
         };
         if let Some(name) = &new.display_name {
             check_display_name(name)?;

@@ -1,5 +1,6 @@
 //! What users store: account data and filters.
 
+use crate::user::expect_active;
 use crate::{Accounts, Error};
 use base::limits::ID_BYTES_MAX;
 use base64::Engine as _;
@@ -44,7 +45,11 @@ impl Accounts {
         if kind.len() > ID_BYTES_MAX {
             return Err(Error::TooLarge("the type"));
         }
-        self.change(|changes| put_account_data(changes, user, room, kind, content)).await
+        self.change(|changes| {
+            expect_active(changes, user)?;
+            put_account_data(changes, user, room, kind, content)
+        })
+        .await
     }
 
     /// Stores a filter and returns its id, which its content decides: the same filter twice is stored once.
@@ -55,6 +60,7 @@ impl Accounts {
         let hash = Sha256::digest(filter);
         let id = URL_SAFE_NO_PAD.encode(hash.get(..FILTER_ID_BYTES).unwrap_or_default());
         self.change(|changes| {
+            expect_active(changes, user)?;
             if changes.view().filter(user, &id)?.is_none() {
                 if changes.view().filter_count(user)? >= FILTERS_MAX {
                     return Err(Error::TooLarge("the number of filters"));

@@ -174,17 +174,19 @@ impl Accounts {
     /// Deactivates an account for good: nobody can log in to it or take its name. Its sessions and devices end;
     /// with [`Erase::Everything`] its password, profile, account data and filters are removed too.
     ///
-    /// What has to follow, and is the caller's: the user leaves all rooms and declines all invitations and
-    /// knocks (`rooms`), and with [`Erase::Everything`] events of the user are served redacted to those who
-    /// join later (the record's `erased` says so). Keys and their backups go with the
-    /// devices; pushers go when there are any.
+    /// What has to follow, and is the caller's: the user leaves all rooms and declines all invitations and knocks
+    /// (`Rooms::leave_all`; it is done at the next start if it is cut off). From here on they enter none, and with
+    /// [`Erase::Everything`] what they have sent is served redacted to those who could not see it as members.
+    /// Keys and their backups go with the devices; pushers go when there are any.
     pub async fn deactivate(&self, user: &UserId, erase: Erase) -> Result<(), Error> {
         let now = self.now();
         let user = user.to_owned();
         self.revoke(move |changes| {
             let mut record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
             record.deactivated_at = record.deactivated_at.or(Some(now));
+            changes.end_account(&user);
             if erase == Erase::Everything {
+                changes.erase_events(&user)?;
                 record.erased = true;
                 record.password = None;
                 changes.clear_stored(&user);
@@ -196,6 +198,15 @@ impl Accounts {
         })
         .await
     }
+}
+
+/// Writes nothing for a user whose account has ended, nor if it ends meanwhile: what was erased stays so.
+pub(crate) fn expect_active(changes: &mut records::Changes, user: &UserId) -> Result<(), Error> {
+    if changes.view().has_ended(user)? {
+        return Err(Error::NoSuchUser);
+    }
+    changes.expect_not_ended(user);
+    Ok(())
 }
 
 /// Removes all devices of a user, but one. Returns the access tokens that are gone.

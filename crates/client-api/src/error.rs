@@ -147,6 +147,16 @@ impl ApiError {
             .with("soft_logout", json!(soft_logout))
     }
 
+    /// Its status.
+    pub(crate) fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its code.
+    pub(crate) fn code(&self) -> Option<&'static str> {
+        self.code
+    }
+
     /// Whether the server is at fault.
     #[must_use]
     pub fn is_internal(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Who asks.
 
+use crate::wire::query_param;
 use crate::{ApiError, State};
 use accounts::SessionInfo;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -67,8 +68,5 @@ fn token(parts: &Parts, in_query: bool) -> Option<String> {
         let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
     }
-    let query = parts.uri.query().filter(|_| in_query)?;
-    let token = query.split('&').find_map(|pair| pair.strip_prefix("access_token="))?;
-    // Tokens of this server are letters, digits, `-` and `_`: nothing that would be escaped.
-    Some(token.to_owned())
+    query_param(parts.uri.query().filter(|_| in_query)?, "access_token")
 }

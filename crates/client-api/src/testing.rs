@@ -112,10 +112,20 @@ impl Server {
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        self.answer(request.body(body.into()).unwrap()).await
+    }
+
+    /// What is answered to any request.
+    pub async fn answer(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        let is_page = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        let body = match body.is_empty() {
+            true => Value::Null,
+            false if is_page => Value::String(String::from_utf8(body.to_vec()).unwrap()),
+            false => serde_json::from_slice(&body).unwrap(),
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -95,6 +95,12 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Args<T> {
     }
 }
 
+/// A parameter of a query as it is meant, not as it is encoded; the first of its name.
+pub(crate) fn query_param(query: &str, name: &str) -> Option<String> {
+    let mut params = form_urlencoded::parse(query.as_bytes());
+    params.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+}
+
 /// A response as ruma types it.
 #[derive(Debug)]
 pub(crate) struct Reply<T>(pub T);
@@ -181,6 +187,14 @@ pub(crate) fn refuse_json(error: &serde_json::Error) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_of_a_query_are_decoded() {
+        assert_eq!(query_param("a=1&kind=%75ser&kind=x", "kind").as_deref(), Some("user"));
+        assert_eq!(query_param("k%69nd=a+b%26", "kind").as_deref(), Some("a b&"));
+        assert_eq!(query_param("kindly=1&mankind=2", "kind"), None);
+        assert_eq!(query_param("kind", "kind").as_deref(), Some(""));
+    }
 
     #[test]
     fn depth_counts_brackets_outside_of_texts() {

@@ -119,6 +119,11 @@ impl Changes {
         Ok(())
     }
 
+    /// Commits only if nothing is at the key.
+    pub(crate) fn expect_absent(&mut self, table: Table, key: Vec<u8>) {
+        self.batch.expects.push(Expect { family: table.family, key, value: None });
+    }
+
     pub(crate) fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, value: &T) {
         self.put_raw(table, key.into(), codec::encode(value).into());
     }

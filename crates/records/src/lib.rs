@@ -13,17 +13,20 @@ mod changes;
 mod codec;
 mod device_keys;
 mod directory;
+mod endings;
 mod ids;
 mod key_backup;
 mod log;
 mod one_time_keys;
 mod read_state;
 mod receipts;
+mod redactions;
 mod relations;
 mod reports;
 mod rooms;
 mod schema;
 pub mod state_map;
+mod stays;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -40,12 +43,14 @@ pub use changes::Changes;
 pub use codec::RecordsError;
 pub use device_keys::{CrossSigningRecord, DehydratedRecord, SignedKey, UserSignature};
 pub use directory::{Listed, ListedPlace, RoomSummary};
+pub use endings::Erasures;
 pub use ids::Ids;
 pub use key_backup::{BackedUpKey, BackupRecord};
 pub use log::LogEntry;
 pub use one_time_keys::{FallbackKey, KeyDigest, OneTimeQueue, OneTimeState};
 pub use read_state::ReadState;
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
+pub use redactions::PENDING_REDACTIONS_MAX;
 pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
 pub use reports::{ReportRecord, Reported};
 pub use rooms::{
@@ -53,6 +58,7 @@ pub use rooms::{
     TxnScope,
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
+pub use stays::Stay;
 pub use times::TimedEvent;
 pub use to_device::ToDeviceRecord;
 pub use user_directory::{FoundUser, Words};

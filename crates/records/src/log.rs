@@ -1,7 +1,7 @@
 //! The log: what happened at each stamp that somebody may wait for.
 
 use crate::codec::{self, RecordsError};
-use crate::tables::LOG;
+use crate::tables::{LOG, LOG_TRIMMED};
 use crate::{Changes, View};
 use base::{EventNum, RoomNum, Stamp};
 use ruma::OwnedUserId;
@@ -81,8 +81,27 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Trims the log: entries up to a stamp are gone. On condition that nobody else trims it.
+    pub fn trim_log(&mut self, up_to: Stamp) -> Result<(), RecordsError> {
+        let from = self.view().log_trimmed()?;
+        if up_to > from {
+            self.expect_unchanged(LOG_TRIMMED, LOG_TRIMMED.key().build())?;
+            self.put(LOG_TRIMMED, LOG_TRIMMED.key().build(), &up_to);
+            self.clear_range(LOG, (LOG.key().number(from.next().0).build(), LOG.key().number(up_to.next().0).build()));
+        }
+        Ok(())
+    }
+}
+
 impl View {
-    /// The entries after one stamp and up to another, oldest first, at most `rows_max`.
+    /// Up to which stamp the log was trimmed: what happened after a stamp before that, it can't tell.
+    pub fn log_trimmed(&self) -> Result<Stamp, RecordsError> {
+        Ok(self.get(LOG_TRIMMED, &LOG_TRIMMED.key().build())?.unwrap_or_default())
+    }
+
+    /// The entries after one stamp and up to another, oldest first, at most `rows_max`. Those are all that there
+    /// were only if the first is not before [`View::log_trimmed`].
     pub fn log(&self, after: Stamp, up_to: Stamp, rows_max: usize) -> Result<Vec<(Stamp, LogEntry)>, RecordsError> {
         let range = (LOG.key().number(after.next().0).build(), LOG.key().number(up_to.next().0).build());
         let rows = self.scan(LOG, range, Direction::Forward, rows_max)?;

@@ -151,7 +151,8 @@ impl Membership {
 pub struct MembershipRecord {
     /// The membership.
     pub membership: Membership,
-    /// The membership event.
+    /// The membership event. If the user is out of the room because its state was resolved and has none of theirs
+    /// any more, the last that it had.
     pub event: EventNum,
     /// Who sent it: another user than the member for invitations, kicks and bans.
     pub sender: OwnedUserId,
@@ -161,6 +162,8 @@ pub struct MembershipRecord {
     pub forgotten: bool,
     /// The membership before, if the user had one.
     pub previous: Option<Membership>,
+    /// While they are in the room: the event of the timeline with which they came to be.
+    pub entered: Option<EventNum>,
 }
 
 /// An alias of a room.
@@ -464,12 +467,6 @@ impl Changes {
         self.put(ROOM_MEMBER, member_prefix(room, record.membership).text(user.as_str()).build(), &record.event);
         self.put_stamped(MEMBERSHIP, membership_key(user, room), nth, record);
         Ok(())
-    }
-
-    /// Removes what a user was to a room.
-    pub fn clear_membership(&mut self, user: &UserId, room: RoomNum, previous: Membership) {
-        self.clear(ROOM_MEMBER, member_prefix(room, previous).text(user.as_str()).build());
-        self.clear(MEMBERSHIP, membership_key(user, room));
     }
 
     /// What a user is to a room, after these changes.

@@ -71,6 +71,8 @@ pub(crate) const LISTED: Table = Table::new(28, Family::Ranges, "listed");
 pub(crate) const LISTED_COUNT: Table = Table::new(29, Family::Points, "listed_count");
 pub(crate) const TIME: Table = Table::new(30, Family::Ranges, "time");
 pub(crate) const REPORT: Table = Table::new(31, Family::Log, "report");
+pub(crate) const STAY: Table = Table::new(34, Family::Ranges, "stay");
+pub(crate) const PENDING_REDACTION: Table = Table::new(35, Family::Ranges, "pending_redaction");
 
 // Receipts and other things about rooms that are not events: 40 to 49.
 pub(crate) const RECEIPT: Table = Table::new(40, Family::Points, "receipt");
@@ -88,6 +90,11 @@ pub(crate) const ACCOUNT_DATA: Table = Table::new(57, Family::Ranges, "account_d
 pub(crate) const ACCOUNT_DATA_BY_STAMP: Table = Table::new(58, Family::Ranges, "account_data_by_stamp");
 pub(crate) const FILTER: Table = Table::new(59, Family::Ranges, "filter");
 pub(crate) const ACCOUNT_DATA_USAGE: Table = Table::new(60, Family::Points, "account_data_usage");
+pub(crate) const ENDED: Table = Table::new(61, Family::Points, "ended");
+pub(crate) const DEPARTING: Table = Table::new(62, Family::Points, "departing");
+pub(crate) const ERASED: Table = Table::new(63, Family::Points, "erased");
+pub(crate) const ERASED_LAST: Table = Table::new(64, Family::Points, "erased_last");
+pub(crate) const LOG_TRIMMED: Table = Table::new(65, Family::Points, "log_trimmed");
 
 // What users have read, and who is there: 100 to 109.
 pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");

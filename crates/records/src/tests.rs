@@ -46,7 +46,15 @@ fn head(generation: u64) -> RoomHead {
 
 fn membership(membership: Membership, previous: Option<Membership>) -> MembershipRecord {
     let sender = owned_user_id!("@alice:example.org");
-    MembershipRecord { membership, event: EventNum(7), sender, stripped_state: None, forgotten: false, previous }
+    MembershipRecord {
+        membership,
+        event: EventNum(7),
+        sender,
+        stripped_state: None,
+        forgotten: false,
+        previous,
+        entered: None,
+    }
 }
 
 /// The names of the events of a piece of a room's timeline.

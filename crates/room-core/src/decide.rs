@@ -44,6 +44,17 @@ pub struct Facts {
     pub before: Option<StateFacts>,
     /// Events of the room, those that were rejected included.
     pub events: HashMap<OwnedEventId, Arc<Pdu>>,
+    /// Redactions of the input that were accepted before it came.
+    pub redactions: Vec<EarlyRedaction>,
+}
+
+/// A redaction that came before what it redacts.
+#[derive(Clone, Debug)]
+pub struct EarlyRedaction {
+    /// The redaction.
+    pub pdu: Arc<Pdu>,
+    /// What [`PowerLevels::state_needed`] names, of the state before it.
+    pub before: StateFacts,
 }
 
 /// How an event stands in the room.
@@ -51,6 +62,8 @@ pub struct Facts {
 pub enum Standing {
     /// It is allowed.
     Accepted,
+    /// It is allowed by the events that it names. Nobody has asked the state.
+    Outlier,
     /// It was allowed where it was sent, but is not by the current state (server-server API, "Soft failure").
     SoftFailed(Forbidden),
     /// It is not allowed, and what builds on it is not either.
@@ -70,6 +83,10 @@ pub struct Change {
     pub sets: Option<StateKey>,
     /// The event that it redacts, if it is a redaction that takes effect.
     pub redacts: Option<OwnedEventId>,
+    /// The event that it will redact, if it is a redaction of one that is not known yet.
+    pub awaits: Option<OwnedEventId>,
+    /// The redaction that takes effect on it, if one came before it.
+    pub redacted_by: Option<OwnedEventId>,
 }
 
 /// What the room says to an input.
@@ -92,11 +109,16 @@ pub fn needs(room: &Room, input: &Input) -> Result<Needs, Refusal> {
             let events = draft.redacts.iter().cloned().collect();
             Ok(Needs { state, events, required: Vec::new() })
         }
-        Input::Event(pdu) => {
-            let state = state_needed(room, pdu.kind(), pdu.sender(), pdu.state_key(), pdu.content())?;
+        Input::Event(pdu) | Input::Past(pdu) | Input::Outlier(pdu) => {
+            let state = match input {
+                Input::Outlier(_) => Vec::new(),
+                _ => state_needed(room, pdu.kind(), pdu.sender(), pdu.state_key(), pdu.content())?,
+            };
             let mut required: Vec<_> = pdu.auth_events().to_vec();
             required.extend(create_event_id(pdu.room_id(), &room.rules));
-            required.extend_from_slice(pdu.prev_events());
+            if matches!(input, Input::Event(_)) {
+                required.extend_from_slice(pdu.prev_events());
+            }
             required.retain(|id| id != pdu.event_id());
             let mut events = required.clone();
             events.extend(pdu.redacts().map(ToOwned::to_owned));
@@ -128,6 +150,8 @@ pub fn decide(env: Env<'_>, room: &Room, input: Input, facts: &Facts) -> Verdict
             Err(refusal) => Verdict::Refused(refusal),
         },
         Input::Event(event) => decide_event(room, event, facts),
+        Input::Past(event) => decide_past(room, event, facts),
+        Input::Outlier(event) => decide_outlier(room, event, facts),
     }
 }
 
@@ -185,53 +209,86 @@ fn build(env: Env<'_>, room: &Room, draft: Draft, facts: &Facts) -> Result<Check
 /// The checks of the server-server API, "Checks performed on receipt of a PDU", from the fourth on.
 fn decide_event(room: &Room, event: CheckedPdu, facts: &Facts) -> Verdict {
     let pdu = event.into_pdu();
-    let missing: Vec<_> = match needs_of_event(room, &pdu) {
-        Ok(ids) => ids.into_iter().filter(|id| !facts.events.contains_key(id)).collect(),
-        Err(forbidden) => return reject(room, pdu, forbidden),
-    };
-    if !missing.is_empty() {
-        return Verdict::Missing(missing);
-    }
-    let fetch = |id: &EventId| facts.events.get(id).cloned();
-    if let Err(forbidden) = auth::authorize_with_auth_events(&room.rules, &pdu, fetch) {
-        return reject(room, pdu, forbidden);
-    }
-    let before = facts.before.as_ref().unwrap_or(&facts.current);
-    if let Err(forbidden) = auth::authorize_with_state(&room.rules, &pdu, |kind, key| lookup(before, kind, key)) {
-        return reject(room, pdu, forbidden);
+    let prev_events = pdu.prev_events().to_vec();
+    if let Err(verdict) =
+        check_references(room, &pdu, prev_events, facts).and_then(|()| check_before(room, &pdu, facts))
+    {
+        return verdict.of(room, pdu);
     }
     if let Err(forbidden) = auth::authorize_with_state(&room.rules, &pdu, |kind, key| lookup(&facts.current, kind, key))
     {
-        let change = Change {
-            pdu: Arc::new(pdu),
-            standing: Standing::SoftFailed(forbidden),
-            tips: room.tips.clone(),
-            sets: None,
-            redacts: None,
-        };
+        let redacted_by = redacted_by(room, &pdu, facts);
+        let change = Change { redacted_by, ..unchanged(room, pdu, Standing::SoftFailed(forbidden)) };
         return Verdict::Change(Box::new(change));
     }
     Verdict::Change(Box::new(accept(room, Arc::new(pdu), facts)))
 }
 
-fn needs_of_event(room: &Room, pdu: &Pdu) -> Result<Vec<OwnedEventId>, Forbidden> {
-    auth::auth_events_for(&room.rules, pdu.kind(), pdu.sender(), pdu.state_key(), pdu.content())?;
-    let mut ids = pdu.auth_events().to_vec();
-    if *pdu.kind() != TimelineEventType::RoomCreate {
-        ids.extend(create_event_id(pdu.room_id(), &room.rules));
+/// The same checks but the last: what is current says nothing about the past.
+fn decide_past(room: &Room, event: CheckedPdu, facts: &Facts) -> Verdict {
+    let pdu = event.into_pdu();
+    if let Err(verdict) = check_references(room, &pdu, Vec::new(), facts).and_then(|()| check_before(room, &pdu, facts))
+    {
+        return verdict.of(room, pdu);
     }
-    ids.extend_from_slice(pdu.prev_events());
-    Ok(ids)
+    let accepted = accept(room, Arc::new(pdu), facts);
+    Verdict::Change(Box::new(Change { tips: room.tips.clone(), ..accepted }))
 }
 
-fn reject(room: &Room, pdu: Pdu, forbidden: Forbidden) -> Verdict {
-    Verdict::Change(Box::new(Change {
-        pdu: Arc::new(pdu.with_rejected(true)),
-        standing: Standing::Rejected(forbidden),
-        tips: room.tips.clone(),
-        sets: None,
-        redacts: None,
-    }))
+/// The fourth of the checks alone: there is no state to judge by.
+fn decide_outlier(room: &Room, event: CheckedPdu, facts: &Facts) -> Verdict {
+    let pdu = event.into_pdu();
+    match check_references(room, &pdu, Vec::new(), facts) {
+        Ok(()) => Verdict::Change(Box::new(unchanged(room, pdu, Standing::Outlier))),
+        Err(verdict) => verdict.of(room, pdu),
+    }
+}
+
+/// Why an event is not accepted.
+enum Refused {
+    Missing(Vec<OwnedEventId>),
+    Forbidden(Forbidden),
+}
+
+impl Refused {
+    fn of(self, room: &Room, pdu: Pdu) -> Verdict {
+        match self {
+            Self::Missing(ids) => Verdict::Missing(ids),
+            Self::Forbidden(forbidden) => {
+                let pdu = pdu.with_rejected(true);
+                Verdict::Change(Box::new(unchanged(room, pdu, Standing::Rejected(forbidden))))
+            }
+        }
+    }
+}
+
+/// Whether what an event refers to is known, and the events that it names allow it.
+fn check_references(room: &Room, pdu: &Pdu, prev_events: Vec<OwnedEventId>, facts: &Facts) -> Result<(), Refused> {
+    auth::auth_events_for(&room.rules, pdu.kind(), pdu.sender(), pdu.state_key(), pdu.content())
+        .map_err(Refused::Forbidden)?;
+    let mut needed = pdu.auth_events().to_vec();
+    if *pdu.kind() != TimelineEventType::RoomCreate {
+        needed.extend(create_event_id(pdu.room_id(), &room.rules));
+    }
+    needed.extend(prev_events);
+    needed.retain(|id| !facts.events.contains_key(id));
+    if !needed.is_empty() {
+        return Err(Refused::Missing(needed));
+    }
+    let fetch = |id: &EventId| facts.events.get(id).cloned();
+    auth::authorize_with_auth_events(&room.rules, pdu, fetch).map_err(Refused::Forbidden)
+}
+
+/// Whether the state before an event allows it.
+fn check_before(room: &Room, pdu: &Pdu, facts: &Facts) -> Result<(), Refused> {
+    let before = facts.before.as_ref().unwrap_or(&facts.current);
+    auth::authorize_with_state(&room.rules, pdu, |kind, key| lookup(before, kind, key)).map_err(Refused::Forbidden)
+}
+
+/// An event that leaves the room as it is.
+fn unchanged(room: &Room, pdu: Pdu, standing: Standing) -> Change {
+    let (pdu, tips) = (Arc::new(pdu), room.tips.clone());
+    Change { pdu, standing, tips, sets: None, redacts: None, awaits: None, redacted_by: None }
 }
 
 fn accept(room: &Room, pdu: Arc<Pdu>, facts: &Facts) -> Change {
@@ -244,11 +301,28 @@ fn accept(room: &Room, pdu: Arc<Pdu>, facts: &Facts) -> Change {
     };
     tips.push(Tip { event_id: pdu.event_id().clone(), depth: pdu.depth(), reference_hash });
     let sets = pdu.state_key().map(|key| (StateEventType::from(pdu.kind().to_string()), key.to_owned()));
-    let redacts = pdu.redacts().and_then(|target| facts.events.get(target)).and_then(|target| {
-        let power = PowerLevels::of(&room.rules, |kind, key| lookup(&facts.current, kind, key));
-        redaction::takes_effect(&pdu, target, &power, &room.rules).then(|| target.event_id().clone())
-    });
-    Change { pdu, standing: Standing::Accepted, tips, sets, redacts }
+    let target = pdu.redacts().map(|target| facts.events.get(target).ok_or(target));
+    let (redacts, awaits) = match target {
+        Some(Ok(target)) => {
+            let before = facts.before.as_ref().unwrap_or(&facts.current);
+            let power = PowerLevels::of(&room.rules, |kind, key| lookup(before, kind, key));
+            let takes_effect = redaction::takes_effect(&pdu, target, &power, &room.rules);
+            (takes_effect.then(|| target.event_id().clone()), None)
+        }
+        Some(Err(unknown)) => (None, Some(unknown.to_owned())),
+        None => (None, None),
+    };
+    let redacted_by = redacted_by(room, &pdu, facts);
+    Change { pdu, standing: Standing::Accepted, tips, sets, redacts, awaits, redacted_by }
+}
+
+/// The first of the redactions that came before the event and takes effect on it.
+fn redacted_by(room: &Room, pdu: &Pdu, facts: &Facts) -> Option<OwnedEventId> {
+    let takes_effect = |early: &&EarlyRedaction| {
+        let power = PowerLevels::of(&room.rules, |kind, key| lookup(&early.before, kind, key));
+        redaction::takes_effect(&early.pdu, pdu, &power, &room.rules)
+    };
+    facts.redactions.iter().find(takes_effect).map(|early| early.pdu.event_id().clone())
 }
 
 fn lookup(state: &StateFacts, kind: &StateEventType, key: &str) -> Option<Arc<Pdu>> {

@@ -9,7 +9,9 @@
 mod decide;
 mod draft;
 mod room;
+#[cfg(test)]
+mod tests;
 
-pub use decide::{Change, Env, Facts, Needs, Standing, StateFacts, Verdict, decide, needs};
+pub use decide::{Change, EarlyRedaction, Env, Facts, Needs, Standing, StateFacts, Verdict, decide, needs};
 pub use draft::{Draft, Refusal};
 pub use room::{Input, Room, Tip};

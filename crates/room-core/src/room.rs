@@ -36,6 +36,11 @@ pub enum Input {
     Draft(Draft),
     /// An event whose format, hashes and signatures are checked.
     Event(CheckedPdu),
+    /// Such an event from before what the room knows of its history: it changes nothing that is current. The state
+    /// before it is always a fact.
+    Past(CheckedPdu),
+    /// Such an event that is known only because others refer to it, with no place in the history.
+    Outlier(CheckedPdu),
 }
 
 impl Room {

@@ -7,6 +7,7 @@ use base::{EventNum, RoomNum};
 use room_core::{Draft, Room};
 use rules::CheckedPdu;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use std::collections::HashMap;
 use std::time::Duration;
 use store::CommitError;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,15 @@ pub(crate) enum Command {
     },
     /// Take in events of another server.
     Receive { events: Vec<CheckedPdu>, reply: Reply<Received> },
+    /// Take in events from before what is known of the room.
+    Backfill {
+        events: Vec<CheckedPdu>,
+        /// The states before those whose predecessors are not known.
+        states: HashMap<OwnedEventId, Vec<OwnedEventId>>,
+        reply: Reply<Received>,
+    },
+    /// Take in events that others refer to.
+    Outliers { events: Vec<CheckedPdu>, reply: Reply<Received> },
     /// Let a user forget the room.
     Forget { user: OwnedUserId, reply: Reply<()> },
     /// List the room in the published room directory, or take it out.
@@ -112,31 +122,42 @@ impl Actor {
             };
             let mut decided: Vec<Decided> = batch.iter_mut().map(|command| perform(&mut work, command)).collect();
             // Other servers' events are committed by themselves: they can't be decided about a second time.
-            while !matches!(batch.last(), Some(Command::Receive { .. }))
+            while !batch.last().is_some_and(Command::is_foreign)
                 && work.changes.bytes() < base::limits::BATCH_BYTES_SOFT_MAX
-                && let Some(mut command) = run.next_if(|next| !matches!(next, Command::Receive { .. }))
+                && let Some(mut command) = run.next_if(|next| !next.is_foreign())
             {
                 decided.push(perform(&mut work, &mut command));
                 batch.push(command);
             }
+            let is_alone = batch.len() == 1;
+            let is_foreign = batch.last().is_some_and(Command::is_foreign);
             match self.finish(rooms, work).await {
                 Ok(()) => batch.into_iter().zip(decided).for_each(|(command, decided)| command.answer(decided)),
-                Err(RoomError::TooLarge(_) | RoomError::Unwritable) if batch.len() > 1 => {
-                    for mut command in batch {
-                        let outcome = match self.begin(rooms) {
-                            Ok(mut work) => {
-                                let decided = perform(&mut work, &mut command);
-                                self.finish(rooms, work).await.map(|()| decided)
-                            }
-                            Err(error) => Err(error),
-                        };
-                        match outcome {
-                            Ok(decided) => command.answer(decided),
-                            Err(error) => command.fail(&error),
-                        }
-                    }
+                Err(RoomError::TooLarge(_) | RoomError::Unwritable) if !is_alone => {
+                    self.decide_alone(rooms, batch).await;
+                }
+                // What one of them was decided on has changed: an account that has ended, for example.
+                Err(RoomError::Outdated) if !is_foreign => {
+                    self.decide_alone(rooms, batch).await;
                 }
                 Err(error) => batch.into_iter().for_each(|command| command.fail(&error)),
+            }
+        }
+    }
+
+    /// Gives each command a batch of its own.
+    async fn decide_alone(&mut self, rooms: &Rooms, batch: Vec<Command>) {
+        for mut command in batch {
+            let outcome = match self.begin(rooms) {
+                Ok(mut work) => {
+                    let decided = perform(&mut work, &mut command);
+                    self.finish(rooms, work).await.map(|()| decided)
+                }
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(decided) => command.answer(decided),
+                Err(error) => command.fail(&error),
             }
         }
     }
@@ -165,11 +186,13 @@ impl Actor {
             return Ok(());
         }
         let changes = std::mem::replace(&mut work.changes, rooms.no_changes());
-        let stamps = rooms.records().commit(changes).await.map_err(|error| {
-            if !matches!(error, CommitError::Conflict | CommitError::TooLarge) {
+        let stamps = rooms.records().commit(changes).await.map_err(|error| match error {
+            CommitError::Conflict => RoomError::Outdated,
+            CommitError::TooLarge => RoomError::from(error),
+            error => {
                 tracing::error!(room = %self.num, %error, "a room's changes were not committed");
+                RoomError::from(error)
             }
-            RoomError::from(error)
         })?;
         self.loaded = Some(work.committed().publish(rooms.shared(), stamps));
         Ok(())
@@ -185,6 +208,10 @@ fn perform(work: &mut Work, command: &mut Command) -> Decided {
         Command::Receive { events, .. } => {
             Decided::Received(std::mem::take(events).into_iter().map(|event| work.event(event)).collect())
         }
+        Command::Backfill { events, states, .. } => Decided::Received(work.backfill(std::mem::take(events), states)),
+        Command::Outliers { events, .. } => {
+            Decided::Received(std::mem::take(events).into_iter().map(|event| work.outlier(event)).collect())
+        }
         Command::Forget { user, .. } => Decided::Forgotten(work.forget(user)),
         Command::Publish { published, .. } => {
             work.publish(*published);
@@ -195,10 +222,18 @@ fn perform(work: &mut Work, command: &mut Command) -> Decided {
 }
 
 impl Command {
+    /// Whether it brings events of other servers.
+    fn is_foreign(&self) -> bool {
+        matches!(self, Self::Receive { .. } | Self::Backfill { .. } | Self::Outliers { .. })
+    }
+
     fn answer(self, decided: Decided) {
         match (self, decided) {
             (Self::Send { reply, .. }, Decided::Sent(answer)) => respond(reply, answer),
-            (Self::Receive { reply, .. }, Decided::Received(answer)) => respond(reply, Ok(answer)),
+            (
+                Self::Receive { reply, .. } | Self::Backfill { reply, .. } | Self::Outliers { reply, .. },
+                Decided::Received(answer),
+            ) => respond(reply, Ok(answer)),
             (Self::Forget { reply, .. }, Decided::Forgotten(answer)) => respond(reply, answer),
             (Self::Publish { reply, .. }, Decided::Published) => respond(reply, Ok(())),
             (Self::Upgrade { reply, .. }, Decided::Upgraded(answer)) => respond(reply, answer),
@@ -208,13 +243,15 @@ impl Command {
 
     fn fail(self, error: &RoomError) {
         let error = match error {
-            RoomError::Overloaded => RoomError::Overloaded,
+            RoomError::Overloaded | RoomError::Outdated => RoomError::Overloaded,
             RoomError::TooLarge(reason) => RoomError::TooLarge(reason.clone()),
             error => RoomError::internal(error.to_string()),
         };
         match self {
             Self::Send { reply, .. } => respond(reply, Err(error)),
-            Self::Receive { reply, .. } => respond(reply, Err(error)),
+            Self::Receive { reply, .. } | Self::Backfill { reply, .. } | Self::Outliers { reply, .. } => {
+                respond(reply, Err(error));
+            }
             Self::Forget { reply, .. } | Self::Publish { reply, .. } => respond(reply, Err(error)),
             Self::Upgrade { reply, .. } => respond(reply, Err(error)),
         }

@@ -6,10 +6,13 @@
 
 mod acquaintance;
 mod actor;
+mod backfill;
 mod bundle;
 mod children;
 mod create;
+mod departures;
 mod directory;
+mod erasures;
 mod error;
 mod event;
 mod found;
@@ -29,6 +32,7 @@ mod upgrade;
 mod work;
 
 pub use acquaintance::Acquaintance;
+pub use backfill::{BACKFILL_BYTES_MAX, BACKFILL_EVENTS_MAX, Backfill};
 pub use children::{DEPTH_MAX, Depth, Found, Piece, Wanted};
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
 pub use directory::ListFilter;
@@ -37,7 +41,7 @@ pub use event::StoredEvent;
 pub use glance::Glanced;
 pub use ignored::Ignored;
 pub use membership::MembershipChange;
-pub use reader::{Recipient, RoomReader};
+pub use reader::{Departure, Recipient, RoomReader};
 pub use room_core::Draft;
 pub use threads::ThreadRow;
 pub use trail::Trail;
@@ -127,10 +131,11 @@ impl Rooms {
     ) -> Self {
         let server_name = key.server_name().to_owned();
         let events = Arc::new(Events::new(config.event_cache_bytes));
-        let shared = Arc::new(Shared { events, key, clock, random });
+        let shared = Arc::new(Shared { events, erasures: Arc::default(), key, clock, random });
         let searches = Arc::new(Semaphore::new(directory::SEARCHES_AT_ONCE));
         let inner = Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new(), searches });
         tokio::spawn(txns::forget_old(Arc::downgrade(&inner)));
+        tokio::spawn(departures::resume(Arc::downgrade(&inner)));
         Self(inner)
     }
 
@@ -173,8 +178,9 @@ impl Rooms {
         let Some(head) = view.room_head(num)? else { return Ok(None) };
         let rules =
             rules::room_rules(&head.version).ok_or_else(|| RoomError::UnsupportedVersion(head.version.to_string()))?;
-        let (events, ignored) = (self.0.shared.events.clone(), OnceLock::new());
-        Ok(Some(RoomReader { events, view: view.clone(), num, head, rules, ignored }))
+        let (events, erasures) = (self.0.shared.events.clone(), self.0.shared.erasures.clone());
+        let (erased, ignored) = (OnceLock::new(), OnceLock::new());
+        Ok(Some(RoomReader { events, erasures, erased, view: view.clone(), num, head, rules, ignored }))
     }
 
     /// A room at a view, by id.
@@ -320,10 +326,15 @@ impl Rooms {
         self.in_all_rooms(user, &[Membership::Join], MembershipChange::ShowProfile).await
     }
 
-    /// Takes a user out of all rooms: those that they have joined, and those that they could join.
+    /// Takes a user whose account has ended out of all rooms: those that they have joined, and those that they
+    /// could join. If that is cut off, it is done when the rooms are opened again.
     pub async fn leave_all(&self, user: &UserId) -> Result<(), RoomError> {
         let current = [Membership::Join, Membership::Invite, Membership::Knock];
-        self.in_all_rooms(user, &current, MembershipChange::Leave).await
+        self.in_all_rooms(user, &current, MembershipChange::Leave).await?;
+        let mut changes = self.no_changes();
+        changes.departed(user);
+        self.0.records.commit(changes).await?;
+        Ok(())
     }
 
     async fn in_all_rooms(

@@ -1,6 +1,11 @@
 //! A room as its readers see it: at one view of the store, without entering the room's queue.
 
+mod stays;
+
+pub use stays::Departure;
+
 use crate::bundle::Bundle;
+use crate::erasures::Erasures;
 use crate::event::Events;
 use crate::{Ignored, RoomError, StoredEvent};
 use base::{EventNum, Order, RoomNum, Stamp, UnixMillis};
@@ -46,6 +51,9 @@ pub struct Recipient<'a> {
 /// A room at a view.
 pub struct RoomReader {
     pub(crate) events: Arc<Events>,
+    pub(crate) erasures: Arc<Erasures>,
+    /// The erased accounts, once an event asks for them.
+    pub(crate) erased: OnceLock<Arc<records::Erasures>>,
     pub(crate) view: View,
     pub(crate) num: RoomNum,
     pub(crate) head: RoomHead,
@@ -220,7 +228,7 @@ impl RoomReader {
             // A member since before the first of them sees them all, whatever the visibility.
             return Ok(vec![Some(MembershipState::Join); events.len()]);
         }
-        let last_join = self.trail_to_join(user)?.last_join().map(|join| join.order);
+        let member_until = self.member_until(user)?;
         let mut moments: HashMap<StateRoot, Moment> = HashMap::new();
         let mut moment = |state: StateRoot| -> Result<Moment, RoomError> {
             if let Some(moment) = moments.get(&state) {
@@ -232,8 +240,8 @@ impl RoomReader {
         };
         let mut visible = Vec::with_capacity(events.len());
         for event in events {
-            let later = match last_join {
-                Some(join) if join >= event.order => Later::Joined,
+            let later = match member_until {
+                Some(until) if until > event.order => Later::Joined,
                 _ => Later::NeverJoined,
             };
             let after = moment(event.record.state_after)?;
@@ -291,7 +299,8 @@ impl RoomReader {
     ) -> Result<Box<RawValue>, RoomError> {
         let relations = self.bundled(event, recipient, format, bundle)?;
         let unsigned = self.unsigned(event, recipient, membership, relations.as_deref())?;
-        let text = with_unsigned(client_event(&event.pdu, format), &unsigned);
+        let pdu = self.copy_for(recipient.user_id, event, membership)?;
+        let text = with_unsigned(client_event(&pdu, format), &unsigned);
         RawValue::from_string(text).map_err(RoomError::internal)
     }
 
@@ -322,6 +331,8 @@ impl RoomReader {
         }
 
         let replaced = event.record.replaces.map(|num| self.event(num)).transpose()?.flatten();
+        let copy = |replaced: Arc<StoredEvent>| self.copy_for(recipient.user_id, &replaced, None);
+        let replaced = replaced.map(copy).transpose()?;
         let redaction = event.record.redacted_by.map(|num| self.event(num)).transpose()?.flatten();
         // A redaction is not redacted within what it redacts: that could go on without end.
         let because = redaction.map(|redaction| client_event(&redaction.pdu, Format::WithRoomId));
@@ -333,9 +344,9 @@ impl RoomReader {
         let unsigned = Unsigned {
             age: recipient.now.0.saturating_sub(event.pdu.origin_server_ts().0.into()),
             membership: membership.map(MembershipState::as_str),
-            prev_content: replaced.as_ref().map(|replaced| replaced.pdu.content()),
-            prev_sender: replaced.as_ref().map(|replaced| replaced.pdu.sender()),
-            replaces_state: replaced.as_ref().map(|replaced| (**replaced.pdu.event_id()).as_ref()),
+            prev_content: replaced.as_ref().map(|replaced| replaced.content()),
+            prev_sender: replaced.as_ref().map(|replaced| replaced.sender()),
+            replaces_state: replaced.as_ref().map(|replaced| (**replaced.event_id()).as_ref()),
             redacted_because: because.as_deref(),
             transaction_id: sent_by.map(|sent_by| sent_by.txn_id.as_str()),
             relations,
@@ -346,11 +357,16 @@ impl RoomReader {
 
 /// What a membership event says; leaving is what remains if it says nothing that is known.
 pub(crate) fn membership_of(pdu: &Pdu) -> MembershipState {
+    membership_in(pdu.content())
+}
+
+/// What the content of a membership event says.
+pub(crate) fn membership_in(content: &RawValue) -> MembershipState {
     #[derive(Deserialize)]
     struct Content {
         membership: MembershipState,
     }
-    serde_json::from_str::<Content>(pdu.content().get()).map_or(MembershipState::Leave, |content| content.membership)
+    serde_json::from_str::<Content>(content.get()).map_or(MembershipState::Leave, |content| content.membership)
 }
 
 /// The membership that records know, if the event says one that there is.

@@ -1,5 +1,8 @@
 //! The rooms as their callers see them, on the memory engine.
 
+mod departures;
+mod early_redactions;
+
 use super::*;
 use crate::reader::membership_of;
 use crate::work::{Loaded, Work};
@@ -16,7 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use store::CommitError;
 use store::{Direction, MemoryEngine};
 
-fn key(server: OwnedServerName, seed: u8) -> SigningKey {
+pub(crate) fn key(server: OwnedServerName, seed: u8) -> SigningKey {
     SigningKey::generate(server, "1", Secret::new([seed; 32])).unwrap()
 }
 
@@ -65,7 +68,7 @@ pub(crate) fn reader(rooms: &Rooms, room: &RoomId) -> RoomReader {
     rooms.reader_by_id(&rooms.records().view(), room).unwrap().unwrap()
 }
 
-fn bodies(events: &[Arc<StoredEvent>]) -> Vec<String> {
+pub(crate) fn bodies(events: &[Arc<StoredEvent>]) -> Vec<String> {
     let content = |event: &Arc<StoredEvent>| serde_json::from_str(event.pdu.content().get()).ok();
     let body = |content: serde_json::Value| content.get("body").and_then(|body| body.as_str().map(ToOwned::to_owned));
     events.iter().filter_map(content).filter_map(body).collect()
@@ -230,14 +233,27 @@ fn foreign(
     content: &serde_json::Value,
     at: u64,
 ) -> CheckedPdu {
-    let sender = owned_user_id!("@carol:there.example");
+    let signing = key(owned_server_name!("there.example"), 2);
+    event_of(&signing, user_id!("@carol:there.example"), reader, after, (kind, state_key), content, at)
+}
+
+/// An event of any user that follows an event of the room.
+pub(crate) fn event_of(
+    signing: &SigningKey,
+    sender: &UserId,
+    reader: &RoomReader,
+    after: &StoredEvent,
+    (kind, state_key): (&str, Option<&str>),
+    content: &serde_json::Value,
+    at: u64,
+) -> CheckedPdu {
     let content = raw(content);
-    let keys = rules::auth::auth_events_for(reader.rules(), &kind.into(), &sender, state_key, &content).unwrap();
+    let keys = rules::auth::auth_events_for(reader.rules(), &kind.into(), sender, state_key, &content).unwrap();
     let state = after.record.state_after;
     let auth = keys.iter().filter_map(|(kind, key)| reader.state_event(state, &kind.to_string(), key).unwrap());
     let draft = PduDraft {
         room_id: Some(reader.room_id().to_owned()),
-        sender: sender.clone(),
+        sender: sender.to_owned(),
         kind: kind.into(),
         state_key: state_key.map(ToOwned::to_owned),
         content,
@@ -249,10 +265,10 @@ fn foreign(
         event_id: None,
         reference_hashes: std::collections::BTreeMap::new(),
     };
-    CheckedPdu::build(draft, reader.rules(), &key(owned_server_name!("there.example"), 2)).unwrap()
+    CheckedPdu::build(draft, reader.rules(), signing).unwrap()
 }
 
-fn last(reader: &RoomReader) -> Arc<StoredEvent> {
+pub(crate) fn last(reader: &RoomReader) -> Arc<StoredEvent> {
     whole_timeline(reader).pop().unwrap()
 }
 

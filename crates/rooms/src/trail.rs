@@ -7,8 +7,8 @@ use ruma::UserId;
 use ruma::events::room::member::MembershipState;
 use std::sync::Arc;
 
-/// How many membership events of a user are followed back. Only members can make many: who was invited and has
-/// declined, or was kicked and banned, more often than that loses sight of what they could see before.
+/// How many membership events of a user are followed back. Of what was before, it is not told what they were; what
+/// they may see does not depend on it.
 const STEPS_MAX: usize = 32;
 
 /// A user's membership events in a room, the newest first, as far back as they were followed.
@@ -19,16 +19,15 @@ pub struct Trail {
 }
 
 impl Trail {
-    fn follow(reader: &RoomReader, user: &UserId, ends: impl Fn(&MembershipState) -> bool) -> Result<Self, RoomError> {
+    fn follow(reader: &RoomReader, user: &UserId) -> Result<Self, RoomError> {
         let mut next = reader.membership(user)?.map(|(_, record)| record.event);
         let mut events = Vec::new();
         while let Some(num) = next {
             let Some(event) = reader.event(num)? else { break };
             next = event.record.replaces;
             let membership = membership_of(&event.pdu);
-            let is_end = ends(&membership);
             events.push((event, membership));
-            if is_end || events.len() >= STEPS_MAX {
+            if events.len() >= STEPS_MAX {
                 break;
             }
         }
@@ -48,19 +47,6 @@ impl Trail {
         }
     }
 
-    /// The newest event that says that they are joined.
-    #[must_use]
-    pub fn last_join(&self) -> Option<&Arc<StoredEvent>> {
-        self.events.iter().find(|(_, membership)| *membership == MembershipState::Join).map(|(event, _)| event)
-    }
-
-    /// The event with which they stopped being a member. `None` if they are one, or never were.
-    #[must_use]
-    pub fn departure(&self) -> Option<&Arc<StoredEvent>> {
-        let join = self.events.iter().position(|(_, membership)| *membership == MembershipState::Join)?;
-        self.events.get(join.checked_sub(1)?).map(|(event, _)| event)
-    }
-
     /// The first event after a place that says that they are joined.
     #[must_use]
     pub fn join_after(&self, order: Order) -> Option<&Arc<StoredEvent>> {
@@ -72,11 +58,6 @@ impl Trail {
 impl RoomReader {
     /// What a user was to the room over time.
     pub fn trail(&self, user: &UserId) -> Result<Trail, RoomError> {
-        Trail::follow(self, user, |_| false)
-    }
-
-    /// What a user was to the room since their last join, and that join.
-    pub fn trail_to_join(&self, user: &UserId) -> Result<Trail, RoomError> {
-        Trail::follow(self, user, |membership| *membership == MembershipState::Join)
+        Trail::follow(self, user)
     }
 }

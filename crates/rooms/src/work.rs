@@ -1,24 +1,33 @@
 //! One run of decisions about a room: facts looked up, decisions recorded, all in one batch.
 
+mod backfill;
+mod resolution;
+
 use crate::actor::Basis;
+use crate::erasures::Erasures;
 use crate::event::{Events, StoredEvent};
 use crate::glance::glance;
 use crate::listing::Listing;
-use crate::reader::{kind_text, membership_of, recorded};
+use crate::reader::{kind_text, membership_in};
 use crate::relating::Relations;
 use crate::{RoomError, Txn};
+use backfill::Past;
 use base::{Clock, EventNum, Order, Random, RoomNum, UnixMillis, random_string};
 use records::state_map::StateRoot;
 use records::{
     Changes, EventRecord, EventStatus, LogEntry, Membership, MembershipRecord, Place, RecordsError, RoomHead, SentBy,
     TxnScope,
 };
-use room_core::{Change, Draft, Env, Facts, Input, Room, Standing, StateFacts, Tip, Verdict, decide, needs};
+use resolution::Resolved;
+use room_core::{
+    Change, Draft, EarlyRedaction, Env, Facts, Input, Room, Standing, StateFacts, Tip, Verdict, decide, needs,
+};
 use rules::client_event::stripped_state;
 use rules::pdu::has_written_event_id;
 use rules::relation::{Relation, can_be_root};
-use rules::{CheckedPdu, Pdu, SigningKey, StateKey, StateMap, redaction};
+use rules::{CheckedPdu, Pdu, PowerLevels, SigningKey, StateKey, redaction};
 use ruma::events::StateEventType;
+use ruma::events::room::member::MembershipState;
 use ruma::{EventId, OwnedEventId, OwnedUserId, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +43,7 @@ const EVENT_ID_LETTERS: usize = 24;
 /// What all rooms of an agency share.
 pub(crate) struct Shared {
     pub events: Arc<Events>,
+    pub erasures: Arc<Erasures>,
     pub key: Arc<SigningKey>,
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Random>,
@@ -48,12 +58,14 @@ pub(crate) struct Loaded {
     tips: HashMap<OwnedEventId, EventNum>,
     /// Entries of the current state that decisions asked for, `None` for those that it has not.
     hot: HashMap<StateKey, Option<(EventNum, Arc<Pdu>)>>,
+    /// What states made of each other lately.
+    resolved: Resolved,
 }
 
 impl Loaded {
     /// A room before its first event.
     pub fn new(head: RoomHead, room: Room) -> Self {
-        Self { head, room, tips: HashMap::new(), hot: HashMap::new() }
+        Self { head, room, tips: HashMap::new(), hot: HashMap::new(), resolved: Resolved::default() }
     }
 
     /// A room as the store has it.
@@ -68,7 +80,7 @@ impl Loaded {
             tips.insert(event_id.clone(), event.num);
             room.tips.push(Tip { event_id, depth: event.pdu.depth(), reference_hash });
         }
-        Ok(Self { head, room, tips, hot: HashMap::new() })
+        Ok(Self { head, room, tips, hot: HashMap::new(), resolved: Resolved::default() })
     }
 }
 
@@ -97,7 +109,12 @@ pub(crate) struct Work {
     /// What the published room directory may have to show.
     pub(crate) listing: Listing,
     pub(crate) added: Vec<Added>,
-    redacted: Vec<EventNum>,
+    /// What the run places before all that was known.
+    past: Vec<Past>,
+    /// Events that are not what they were when they were written.
+    rewritten: Vec<EventNum>,
+    /// Redactions of this run whose targets are not known.
+    early: HashMap<OwnedEventId, Vec<EventNum>>,
     /// All events that the run has written, in the timeline or not.
     written: HashMap<EventNum, Arc<Pdu>>,
     /// The relations that the run makes and breaks.
@@ -117,7 +134,9 @@ impl Work {
             loaded,
             changes,
             added: Vec::new(),
-            redacted: Vec::new(),
+            past: Vec::new(),
+            rewritten: Vec::new(),
+            early: HashMap::new(),
             written: HashMap::new(),
             relations: Relations::default(),
             is_broken: false,
@@ -126,7 +145,7 @@ impl Work {
 
     /// Whether the run changes the room itself.
     pub fn has_events(&self) -> bool {
-        !self.added.is_empty()
+        !self.added.is_empty() || !self.past.is_empty()
     }
 
     /// Decides about a draft, and records what comes of it.
@@ -141,6 +160,7 @@ impl Work {
         {
             return Ok(event_id);
         }
+        self.expect_account(&draft)?;
         let timed = draft.timestamp.is_some();
         let change = self.decided(draft)?;
         let event_id = change.pdu.event_id().clone();
@@ -160,8 +180,8 @@ impl Work {
     pub(crate) fn decided(&mut self, draft: Draft) -> Result<Box<Change>, RoomError> {
         let input = Input::Draft(draft);
         let needs = needs(&self.loaded.room, &input)?;
-        let facts =
-            Facts { current: self.state_facts(&needs.state)?, before: None, events: self.events(&needs.events)? };
+        let current = self.state_facts(&needs.state)?;
+        let facts = Facts { current, events: self.events(&needs.events)?, ..Facts::default() };
         let fresh = match has_written_event_id(&self.loaded.room.rules) {
             true => random_string(&*self.shared.random, EVENT_ID_LETTERS),
             false => String::new(),
@@ -178,9 +198,7 @@ impl Work {
     /// already changes nothing.
     pub fn event(&mut self, event: CheckedPdu) -> Result<OwnedEventId, RoomError> {
         let event_id = event.event_id().clone();
-        if let Some(num) = self.changes.event_num(&event_id)?
-            && self.changes.event(num)?.is_some_and(|record| record.status != EventStatus::Outlier)
-        {
+        if self.is_known(&event_id)? {
             return Ok(event_id);
         }
         let before = self.state_after(event.prev_events())?;
@@ -194,6 +212,7 @@ impl Work {
             current: self.state_facts(&needs.state)?,
             before: before_facts,
             events: self.events(&needs.events)?,
+            redactions: self.early_redactions(&event_id)?,
         };
         let env = Env { now: self.now, key: &self.shared.key, fresh: "" };
         match decide(env, &self.loaded.room, input, &facts) {
@@ -204,6 +223,21 @@ impl Work {
             Verdict::Refused(refusal) => Err(refusal.into()),
             Verdict::Missing(ids) => Err(RoomError::Missing(ids)),
         }
+    }
+
+    /// A user of this server whose account has ended enters no room any more: not even with a request that began
+    /// before it ended.
+    fn expect_account(&mut self, draft: &Draft) -> Result<(), RoomError> {
+        let enters = draft.kind == "m.room.member"
+            && draft.state_key.as_deref() == Some(draft.sender.as_str())
+            && matches!(membership_in(&draft.content), MembershipState::Join | MembershipState::Knock);
+        if enters {
+            if self.changes.view().has_ended(&draft.sender)? {
+                return Err(RoomError::Forbidden("the account is deactivated".to_owned()));
+            }
+            self.changes.expect_not_ended(&draft.sender);
+        }
+        Ok(())
     }
 
     /// The state after these events, all of which must be known with their state.
@@ -259,7 +293,7 @@ impl Work {
 
     /// What to keep in memory once the batch is committed.
     pub fn committed(self) -> Committed {
-        Committed { loaded: self.loaded, added: self.added, redacted: self.redacted }
+        Committed { loaded: self.loaded, added: self.added, rewritten: self.rewritten }
     }
 
     fn remember(&mut self, txn: Option<&Txn>, sender: &UserId, event_id: &EventId) {
@@ -355,53 +389,35 @@ impl Work {
         Ok(event.map(|event| event.pdu.clone()))
     }
 
-    /// Records a change. If that fails half-way, nothing of the run can be committed any more.
+    /// Records a change.
     pub(crate) fn record(
         &mut self,
         change: &Change,
         state_before: StateRoot,
         txn: Option<&Txn>,
     ) -> Result<(), RoomError> {
+        self.whole(|work| work.write(change, state_before, txn))
+    }
+
+    /// Writes what belongs together. If that fails half-way, nothing of the run can be committed any more.
+    fn whole<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T, RoomError>) -> Result<T, RoomError> {
         self.is_broken = true;
-        self.write(change, state_before, txn)?;
+        let written = write(self)?;
         self.is_broken = false;
-        Ok(())
+        Ok(written)
     }
 
     fn write(&mut self, change: &Change, state_before: StateRoot, txn: Option<&Txn>) -> Result<(), RoomError> {
-        let num = match self.changes.event_num(change.pdu.event_id())? {
-            Some(known) => known,
-            None => self.changes.ids().event()?,
-        };
-        let mut record = EventRecord {
-            room: self.num,
-            event_id: change.pdu.event_id().clone(),
-            status: EventStatus::Accepted,
-            state_before,
-            state_after: state_before,
-            resolved: None,
-            replaces: None,
-            redacted_by: None,
-            sent_by: txn.map(|txn| SentBy { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() }),
-            json: change.pdu.json().to_owned(),
-        };
-        self.written.insert(num, change.pdu.clone());
-        match &change.standing {
-            Standing::Accepted => {}
-            Standing::SoftFailed(reason) | Standing::Rejected(reason) => {
-                tracing::info!(event_id = %record.event_id, %reason, "an event is not let into its room");
-                record.status = match change.standing {
-                    Standing::Rejected(_) => EventStatus::Rejected,
-                    _ => EventStatus::SoftFailed,
-                };
-                // A soft-failed state event counts for the events that follow it, though not for the room.
-                if let (Standing::SoftFailed(_), Some(key)) = (&change.standing, change.pdu.state_key()) {
-                    let kind = change.pdu.kind().to_string();
-                    record.state_after = state_before.set(&mut self.changes, &[(&kind, key, num)])?;
-                }
-                self.changes.put_event_outside(num, &record);
-                return Ok(());
+        let (num, pdu, mut record) = self.new_record(change, state_before)?;
+        record.sent_by = txn.map(|txn| SentBy { device_id: txn.device_id.clone(), txn_id: txn.txn_id.clone() });
+        if change.standing != Standing::Accepted {
+            // A soft-failed state event counts for the events that follow it, though not for the room.
+            if let (Standing::SoftFailed(_), Some(key)) = (&change.standing, pdu.state_key()) {
+                let kind = pdu.kind().to_string();
+                record.state_after = state_before.set(&mut self.changes, &[(&kind, key, num)])?;
             }
+            self.changes.put_event_outside(num, &record);
+            return Ok(());
         }
         let nth = self.changes.stamp();
         let mut member = None;
@@ -419,7 +435,7 @@ impl Work {
             self.loaded.head.state = record.state_after;
         } else {
             // What is resolved is looked up by number and by id, this event as well.
-            self.changes.append_event(nth, num, &record, glance(&change.pdu, false));
+            self.changes.append_event(nth, num, &record, glance(&pdu, false));
             let mut states = vec![record.state_after];
             for (id, tip) in &self.loaded.tips {
                 if tips.iter().any(|tip| tip.event_id == *id) {
@@ -430,14 +446,14 @@ impl Work {
         }
         let current = self.loaded.head.state;
         record.resolved = (state_before != head_before || current != record.state_after).then_some(current);
-        self.added.push(Added { nth, num, record: record.clone(), pdu: change.pdu.clone() });
+        self.added.push(Added { nth, num, record: record.clone(), pdu: pdu.clone() });
         match &change.sets {
             // The state is what it was, with this entry: nothing else can have changed.
             Some(key) if state_before == head_before && self.loaded.head.state == record.state_after => {
                 if key.0 == StateEventType::RoomMember {
-                    member = self.member_changed(nth, num, &change.pdu)?;
+                    member = self.member_changed(nth, (num, &pdu), num)?;
                 }
-                self.loaded.hot.insert(key.clone(), Some((num, change.pdu.clone())));
+                self.loaded.hot.insert(key.clone(), Some((num, pdu.clone())));
                 self.listing.note(key);
             }
             _ if self.loaded.head.state == head_before => {}
@@ -447,12 +463,10 @@ impl Work {
                 member = self.members_resolved(nth, head_before, num)?;
             }
         }
-        if let Some(target) = &change.redacts {
-            self.redact(target, num)?;
-        }
-        self.changes.append_event(nth, num, &record, glance(&change.pdu, false));
-        self.relations.make(Place::New(nth), num, &change.pdu);
-        self.changes.put_time(nth, self.num, UnixMillis(change.pdu.origin_server_ts().0.into()), num);
+        self.redact_others(change, num)?;
+        self.changes.append_event(nth, num, &record, glance(&pdu, record.redacted_by.is_some()));
+        self.relations.make(Place::New(nth), num, &pdu);
+        self.changes.put_time(nth, self.num, UnixMillis(pdu.origin_server_ts().0.into()), num);
         self.changes.log(nth, &LogEntry::Event { room: self.num, event: num, member });
 
         self.loaded.room.apply(change);
@@ -463,6 +477,59 @@ impl Work {
             tips.iter().filter_map(|tip| self.loaded.tips.get(&tip.event_id)).copied().collect();
         self.loaded.head.depth = tips.iter().map(|tip| tip.depth).max().unwrap_or_default();
         Ok(())
+    }
+
+    /// What is to be stored of the event of a change, with its number: redacted, if the redaction was here first.
+    fn new_record(
+        &mut self,
+        change: &Change,
+        state_before: StateRoot,
+    ) -> Result<(EventNum, Arc<Pdu>, EventRecord), RoomError> {
+        let event_id = change.pdu.event_id();
+        let known = self.changes.event_num(event_id)?;
+        let outlier = known.map(|num| self.changes.event(num)).transpose()?.flatten();
+        let num = match known {
+            Some(num) => {
+                // Readers may know it as an outlier.
+                self.rewritten.push(num);
+                num
+            }
+            None => self.changes.ids().event()?,
+        };
+        let early = change.redacted_by.as_deref().map(|id| self.changes.event_num(id)).transpose()?.flatten();
+        let redacted_by = outlier.and_then(|outlier| outlier.redacted_by).or(early);
+        let pdu = match redacted_by {
+            Some(_) => Arc::new(redaction::redact(&change.pdu, &self.loaded.room.rules).map_err(RoomError::internal)?),
+            None => change.pdu.clone(),
+        };
+        if early.is_some() {
+            self.changes.clear_pending_redactions(self.num, event_id);
+        }
+        let status = match &change.standing {
+            Standing::Accepted => EventStatus::Accepted,
+            Standing::Outlier => EventStatus::Outlier,
+            Standing::SoftFailed(reason) | Standing::Rejected(reason) => {
+                tracing::info!(%event_id, %reason, "an event is not let into its room");
+                match change.standing {
+                    Standing::Rejected(_) => EventStatus::Rejected,
+                    _ => EventStatus::SoftFailed,
+                }
+            }
+        };
+        let record = EventRecord {
+            room: self.num,
+            event_id: event_id.clone(),
+            status,
+            state_before,
+            state_after: state_before,
+            resolved: None,
+            replaces: None,
+            redacted_by,
+            sent_by: None,
+            json: pdu.json().to_owned(),
+        };
+        self.written.insert(num, pdu.clone());
+        Ok((num, pdu, record))
     }
 
     /// Brings the member tables in line with a current state that was resolved. Answers whose membership the
@@ -483,87 +550,16 @@ impl Work {
             match difference.after {
                 Some(event) => {
                     if let Some(pdu) = self.pdu(event)? {
-                        member = self.member_changed(at, event, &pdu)?.filter(|_| own).or(member);
+                        member = self.member_changed(at, (event, &pdu), num)?.filter(|_| own).or(member);
                     }
                 }
-                None => {
-                    if let Some(record) = self.changes.membership(&user, self.num)? {
-                        self.changes.clear_membership(&user, self.num, record.membership);
-                        self.count(Some(record.membership), None);
-                    }
-                }
+                None => self.member_gone(at, &user, num)?,
             }
             if !own {
                 self.changes.log(at, &LogEntry::Membership { user, room: self.num });
             }
         }
         Ok(member)
-    }
-
-    /// Keeps the room's counts of members.
-    fn count(&mut self, previous: Option<Membership>, now: Option<Membership>) {
-        let head = &mut self.loaded.head;
-        for (count, counted) in [(&mut head.joined, Membership::Join), (&mut head.invited, Membership::Invite)] {
-            *count = count.saturating_sub(u64::from(previous == Some(counted)));
-            *count += u64::from(now == Some(counted));
-        }
-    }
-
-    /// The state that results from several, which is one of them if they don't contradict each other.
-    fn resolve(&mut self, mut states: Vec<StateRoot>) -> Result<StateRoot, RoomError> {
-        states.sort_unstable();
-        states.dedup();
-        let [base, _, ..] = *states else { return Ok(states.first().copied().unwrap_or_default()) };
-        let mut maps = Vec::with_capacity(states.len());
-        for state in &states {
-            let mut map = StateMap::new();
-            for entry in state.entries(&self.changes) {
-                let entry = entry?;
-                if let Some(record) = self.changes.event(entry.event)? {
-                    map.insert((StateEventType::from(entry.kind), entry.state_key), record.event_id);
-                }
-            }
-            maps.push(map);
-        }
-        let fetch = |id: &EventId| {
-            let num = self.changes.event_num(id).ok().flatten()?;
-            self.pdu(num).ok().flatten()
-        };
-        let resolved = rules::resolve(&self.loaded.room.rules, &maps, fetch).map_err(RoomError::internal)?;
-        let first = maps.swap_remove(0);
-        let mut edits = Vec::new();
-        for (key, event_id) in resolved.iter().filter(|(key, event_id)| first.get(*key) != Some(*event_id)) {
-            edits.push((kind_text(&key.0), key.1.clone(), self.changes.event_num(event_id)?));
-        }
-        let gone = first.keys().filter(|key| !resolved.contains_key(*key));
-        edits.extend(gone.map(|key| (kind_text(&key.0), key.1.clone(), None)));
-        let edits = edits.iter().map(|(kind, key, num)| (kind.as_str(), key.as_str(), *num));
-        Ok(base.change(&mut self.changes, edits)?)
-    }
-
-    /// Brings the member tables in line with a membership event that took effect.
-    fn member_changed(&mut self, nth: u16, num: EventNum, pdu: &Pdu) -> Result<Option<OwnedUserId>, RoomError> {
-        let Some(user) = pdu.state_key().and_then(|key| OwnedUserId::try_from(key).ok()) else { return Ok(None) };
-        let Some(membership) = recorded(&membership_of(pdu)) else { return Ok(None) };
-        let record = self.changes.membership(&user, self.num)?;
-        let previous = record.as_ref().map(|record| record.membership);
-        // Only who joins again gets back what they had forgotten.
-        let forgotten = membership != Membership::Join && record.is_some_and(|record| record.forgotten);
-        let stripped_state = match membership {
-            Membership::Invite | Membership::Knock => Some(self.stripped_state(pdu)?),
-            _ => None,
-        };
-        let record = MembershipRecord {
-            membership,
-            event: num,
-            sender: pdu.sender().to_owned(),
-            stripped_state,
-            forgotten,
-            previous,
-        };
-        self.changes.put_membership(nth, &user, self.num, &record)?;
-        self.count(previous, Some(membership));
-        Ok(Some(user))
     }
 
     /// What the room shows to an invited or knocking user: a JSON array of stripped events, with the
@@ -584,6 +580,32 @@ impl Work {
         Ok(format!("[{}]", parts.join(",")))
     }
 
+    /// Takes out of the room what an event redacts, or keeps in mind that it will.
+    fn redact_others(&mut self, change: &Change, num: EventNum) -> Result<(), RoomError> {
+        if let Some(target) = &change.awaits {
+            self.changes.put_pending_redaction(self.num, target, num);
+            self.early.entry(target.clone()).or_default().push(num);
+        }
+        match &change.redacts {
+            Some(target) => self.redact(target, num),
+            None => Ok(()),
+        }
+    }
+
+    /// The redactions that were accepted before the event that they redact.
+    fn early_redactions(&self, target: &EventId) -> Result<Vec<EarlyRedaction>, RoomError> {
+        let mut nums = self.changes.view().pending_redactions(self.num, target)?;
+        nums.extend(self.early.get(target).into_iter().flatten());
+        let mut redactions = Vec::with_capacity(nums.len());
+        for num in nums {
+            let Some(pdu) = self.pdu(num)? else { continue };
+            let Some(record) = self.changes.event(num)? else { continue };
+            let before = self.state_facts_at(record.state_before, &PowerLevels::state_needed())?;
+            redactions.push(EarlyRedaction { pdu, before });
+        }
+        Ok(redactions)
+    }
+
     /// Takes an event's content out of the room.
     fn redact(&mut self, target: &EventId, by: EventNum) -> Result<(), RoomError> {
         let Some(num) = self.changes.event_num(target)? else { return Ok(()) };
@@ -600,7 +622,17 @@ impl Work {
             self.refresh_hot(num)?;
             return Ok(());
         }
-        let Some((order, mut record)) = self.changes.view().event(num)? else { return Ok(()) };
+        if self.redact_past(num, by)? {
+            return Ok(());
+        }
+        let (order, mut record) = match self.changes.view().event(num)? {
+            Some(found) => found,
+            // It is of this run, and in no timeline.
+            None => match self.changes.event(num)? {
+                Some(record) => (Order(0), record),
+                None => return Ok(()),
+            },
+        };
         let rules = &self.loaded.room.rules;
         let json = std::mem::take(&mut record.json);
         let pdu = Pdu::parse_stored(record.event_id.clone(), json, rules, false).map_err(RoomError::internal)?;
@@ -611,7 +643,7 @@ impl Work {
         pdu.json().clone_into(&mut record.json);
         record.redacted_by.get_or_insert(by);
         self.changes.rewrite_event(order, num, &record, glance(&pdu, true));
-        self.redacted.push(num);
+        self.rewritten.push(num);
         for entry in self.loaded.hot.values_mut().flatten().filter(|entry| entry.0 == num) {
             entry.1 = Arc::new(
                 Pdu::parse_stored(record.event_id.clone(), pdu.json(), rules, false).map_err(RoomError::internal)?,
@@ -633,13 +665,13 @@ impl Work {
 pub(crate) struct Committed {
     pub loaded: Loaded,
     added: Vec<Added>,
-    redacted: Vec<EventNum>,
+    rewritten: Vec<EventNum>,
 }
 
 impl Committed {
     /// Lets readers see the events without reading them from the store.
     pub fn publish(self, shared: &Shared, stamps: Stamps) -> Loaded {
-        for num in self.redacted {
+        for num in self.rewritten {
             shared.events.redact(stamps.last, num);
         }
         for Added { nth, num, record, pdu } in self.added {

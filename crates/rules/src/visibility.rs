@@ -81,6 +81,20 @@ pub fn may_see(at: &Moment, later: Later) -> bool {
     }
 }
 
+/// Whether a user could see an event, for being a member of the room, before its sender's account was erased.
+/// `was_member` says whether they were one at some time between the two (client-server API, `POST
+/// /account/deactivate`, `erase`). That everybody could read the room does not count: whoever comes later comes
+/// after the erasure.
+#[must_use]
+pub fn saw(at: &Moment, was_member: bool) -> bool {
+    match at.visibility {
+        _ if at.membership == MembershipState::Join => true,
+        HistoryVisibility::WorldReadable | HistoryVisibility::Shared => was_member,
+        HistoryVisibility::Invited => at.membership == MembershipState::Invite,
+        HistoryVisibility::Joined => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::HistoryVisibility::{Invited, Joined, Shared, WorldReadable};
@@ -148,6 +162,17 @@ mod tests {
         assert!(may_see_change(&at(WorldReadable, Leave), &at(Joined, Leave), NeverJoined));
         assert!(may_see_change(&at(Joined, Leave), &at(WorldReadable, Leave), NeverJoined));
         assert!(!may_see_change(&at(Joined, Leave), &at(Shared, Leave), NeverJoined));
+    }
+
+    #[test]
+    fn of_an_erased_account_those_who_could_see_it_as_members_keep_the_events() {
+        for visibility in [WorldReadable, Shared, Invited, Joined] {
+            assert!(saw(&at(visibility, Join), false));
+            assert!(!saw(&at(visibility, Leave), false));
+        }
+        assert!(saw(&at(WorldReadable, Leave), true) && saw(&at(Shared, Invite), true));
+        assert!(!saw(&at(Invited, Leave), true) && !saw(&at(Joined, Invite), true));
+        assert!(saw(&at(Invited, Invite), false));
     }
 
     #[test]

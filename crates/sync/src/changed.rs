@@ -79,6 +79,9 @@ impl Inner {
         if after >= view.stamp() {
             return Ok(Changed::Here { rooms, own: is_own, devices });
         }
+        if after < view.log_trimmed()? {
+            return Ok(Changed::Anywhere);
+        }
         let entries = view.log(after, view.stamp(), self.log_read_max)?;
         if entries.len() >= self.log_read_max {
             return Ok(Changed::Anywhere);

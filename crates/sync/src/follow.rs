@@ -1,15 +1,22 @@
 //! The task that follows the log and wakes those whom it concerns.
 
-use crate::Inner;
 use crate::active::{Happening, ToWake};
+use crate::{Inner, SyncError};
 use base::Stamp;
 use records::{LogEntry, Membership, RecordsError};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use store::CommitError;
 use tokio::sync::{Notify, watch};
 
 /// How many entries of the log are read at once.
 const LOG_PAGE: usize = 1_000;
+/// How many stamps of the log are kept. Syncs read the last [`LOG_READ_MAX`](crate::changed::LOG_READ_MAX) entries
+/// of it; a token that is older is answered by looking at all rooms of its user, whether the log is there or not.
+const LOG_KEPT: u64 = 1 << 20;
+/// How many stamps are trimmed at once, so that it is done seldom.
+const LOG_TRIMMED_AT_ONCE: u64 = 1 << 16;
 /// How often it is looked whether somebody has stopped typing or syncing, while nothing else happens;
 /// also how often a log that can't be read is tried again.
 const IDLE_TICK: Duration = Duration::from_secs(1);
@@ -40,6 +47,9 @@ pub async fn follow(
         if let Err(error) = caught_up {
             tracing::error!(%error, "the log can't be read, so waiting syncs are not woken");
         }
+        if let Err(error) = inner.trim_log(LOG_KEPT, LOG_TRIMMED_AT_ONCE).await {
+            tracing::warn!(%error, "the log can't be trimmed, and grows");
+        }
         inner.let_typing_expire();
         inner.active.sweep(inner.clock.now());
     }
@@ -64,6 +74,30 @@ impl Inner {
                 return Ok(());
             }
         }
+    }
+
+    /// Trims the log, once there is enough of it that nobody needs: not what is kept for syncs, and not what this
+    /// task has not read yet.
+    pub async fn trim_log(&self, kept: u64, at_once: u64) -> Result<(), SyncError> {
+        let view = self.records.view();
+        let up_to = Stamp(view.stamp().0.saturating_sub(kept)).min(self.active.followed());
+        let trimmed = Stamp(self.log_trimmed.load(Ordering::Relaxed));
+        if up_to.0.saturating_sub(trimmed.0) < at_once {
+            return Ok(());
+        }
+        let mut changes = self.records.changes(&view);
+        changes.trim_log(up_to)?;
+        // The entries can't be given again by the log, but nobody is told that they are gone.
+        changes.derived();
+        if !changes.is_empty() {
+            match self.records.commit(changes).await {
+                // Somebody else trims it.
+                Ok(_) | Err(CommitError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.log_trimmed.store(up_to.0, Ordering::Relaxed);
+        Ok(())
     }
 
     fn note(

@@ -40,7 +40,7 @@ use records::Records;
 use rooms::Rooms;
 use rules::push::Predefined;
 use ruma::{OwnedDeviceId, OwnedUserId};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sync_core::SentMembers;
@@ -159,6 +159,8 @@ pub(crate) struct Inner {
     pub ending: watch::Sender<bool>,
     /// How much of the log is read to find what happened. Beyond, all rooms of the user are looked at.
     pub log_read_max: usize,
+    /// Up to which stamp the log is known to be trimmed.
+    pub log_trimmed: AtomicU64,
 }
 
 impl Syncs {
@@ -194,6 +196,7 @@ impl Syncs {
             config,
             ending,
             log_read_max,
+            log_trimmed: AtomicU64::new(0),
         });
         tokio::spawn(follow::follow(Arc::downgrade(&inner), newest, ended, typed));
         Self(inner)

@@ -70,6 +70,7 @@ impl Syncs {
                 read_event(&reader, user, event_id)?;
                 let content = serde_json::json!({"event_id": event_id}).to_string();
                 if view.account_data(user, Some(room_id), "m.fully_read")?.as_deref() != Some(&content) {
+                    changes.expect_not_ended(user);
                     changes.put_account_data(user, Some(room_id), "m.fully_read", &content)?;
                 }
             }

@@ -1,5 +1,5 @@
 //! User-interactive authentication: proving who one is, in stages, within one request (client-server API,
-//! "User-Interactive Authentication API").
+//! "User-Interactive Authentication API"). The pages for clients that don't know a stage are in [`super::fallback`].
 
 use crate::limits::Class;
 use crate::session::{ClientAddress, Session};
@@ -9,7 +9,7 @@ use accounts::{Error as AccountsError, RegistrationMode};
 use axum::extract::{FromRequest, Request};
 use base::{Secret, UnixMillis, random_string};
 use quick_cache::sync::Cache;
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -39,7 +39,8 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    fn name(self) -> &'static str {
+    /// The type as which the specification knows it.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Dummy => "m.login.dummy",
             Self::Password => "m.login.password",
@@ -61,6 +62,9 @@ impl Default for Interactive {
 #[derive(Debug)]
 struct Underway {
     endpoint: [u8; 32],
+    /// Whose session it is that asks, where one does: nobody goes on with what another has proven.
+    user: Option<OwnedUserId>,
+    flow: Vec<Stage>,
     completed: usize,
     begun_at: UnixMillis,
 }
@@ -77,7 +81,7 @@ pub(crate) struct Challenged<T> {
     endpoint: [u8; 32],
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Auth {
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -168,10 +172,17 @@ impl<T> Challenged<T> {
 
     /// Goes on with the authentication: the body if all stages are complete, and what is still wanted if not.
     async fn pass(self, state: &State, flow: &[Stage], session: Option<&Session>) -> Result<T, ApiError> {
+        let user = session.map(|session| &*session.user_id);
         let challenge = |id: &str, completed: usize, failed| challenge(state, flow, id, completed, failed);
         let begin = |failed| {
             let id = random_string(&*state.random, SESSION_ID_LENGTH);
-            let underway = Underway { endpoint: self.endpoint, completed: 0, begun_at: state.clock.now() };
+            let underway = Underway {
+                endpoint: self.endpoint,
+                user: user.map(ToOwned::to_owned),
+                flow: flow.to_vec(),
+                completed: 0,
+                begun_at: state.clock.now(),
+            };
             state.interactive.0.insert(id.clone(), Arc::new(Mutex::new(underway)));
             (id, failed)
         };
@@ -184,57 +195,110 @@ impl<T> Challenged<T> {
             Some(id) => id,
             None => begin(None).0,
         };
-        let Some(underway) = state.interactive.0.get(&id) else {
+        let Some(underway) = state.interactive.find(state, &id) else {
             let (id, failed) = begin(Some(("M_UNKNOWN", "the session is not known or has expired".into())));
             return Err(challenge(&id, 0, failed));
         };
-        let mut completed = {
+        {
             let underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.clock.now().since(underway.begun_at) > SESSION_AGE_MAX {
+            if underway.endpoint != self.endpoint || underway.user.as_deref() != user || underway.flow != flow {
+                return Err(ApiError::forbidden("this authentication began at another endpoint, or for another user"));
+            }
+        }
+        match attempt(state, &underway, auth).await? {
+            (completed, Some(failed)) => Err(challenge(&id, completed, Some(failed))),
+            (completed, None) if completed < flow.len() => Err(challenge(&id, completed, None)),
+            _ => {
                 state.interactive.0.remove(&id);
-                let (id, failed) = begin(Some(("M_UNKNOWN", "the session is not known or has expired".into())));
-                return Err(challenge(&id, 0, failed));
-            }
-            if underway.endpoint != self.endpoint {
-                return Err(ApiError::forbidden("this authentication began at another endpoint"));
-            }
-            underway.completed
-        };
-        // Without a type the client only asks how far it is; a stage that is complete is not done again.
-        if let (Some(kind), Some(next)) = (auth.kind.clone(), flow.get(completed)) {
-            let repeats = flow.iter().take(completed).any(|stage| stage.name() == kind);
-            if !repeats {
-                if kind != next.name() {
-                    let failed = ("M_FORBIDDEN", format!("the next stage is {}", next.name()).into());
-                    return Err(challenge(&id, completed, Some(failed)));
-                }
-                match prove(state, *next, auth, session).await? {
-                    Ok(()) => {
-                        completed += 1;
-                        let mut underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
-                        underway.completed = underway.completed.max(completed);
-                    }
-                    Err(failed) => return Err(challenge(&id, completed, Some(failed))),
-                }
+                Ok(self.body)
             }
         }
-        if completed < flow.len() {
-            return Err(challenge(&id, completed, None));
+    }
+}
+
+impl Interactive {
+    /// An authentication that is under way and has not expired.
+    fn find(&self, state: &State, id: &str) -> Option<Arc<Mutex<Underway>>> {
+        let underway = self.0.get(id)?;
+        let begun_at = underway.lock().unwrap_or_else(PoisonError::into_inner).begun_at;
+        if state.clock.now().since(begun_at) > SESSION_AGE_MAX {
+            self.0.remove(id);
+            return None;
         }
-        state.interactive.0.remove(&id);
-        Ok(self.body)
+        Some(underway)
+    }
+}
+
+/// Where an authentication is with a stage of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is no such authentication, or not any more.
+    Unknown,
+    /// It has no such stage.
+    NotAsked,
+    /// Another stage comes before.
+    NotYet,
+    /// The stage is the next; of the password, this user's.
+    Next(Stage, Option<OwnedUserId>),
+    /// The stage is complete.
+    Complete,
+}
+
+/// Where an authentication is with the stage of this type.
+pub(super) fn progress(state: &State, id: &str, kind: &str) -> Progress {
+    let Some(underway) = state.interactive.find(state, id) else { return Progress::Unknown };
+    let underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(place) = underway.flow.iter().position(|stage| stage.name() == kind) else { return Progress::NotAsked };
+    match underway.flow.get(underway.completed) {
+        Some(next) if next.name() == kind => Progress::Next(*next, underway.user.clone()),
+        _ if place < underway.completed => Progress::Complete,
+        _ => Progress::NotYet,
+    }
+}
+
+/// Tries to complete a stage with what somebody has typed into a page: the text that the stage asks for. Where the
+/// authentication is with it then.
+pub(super) async fn submit(state: &State, id: &str, kind: &str, text: Option<String>) -> Result<Progress, ApiError> {
+    let Some(underway) = state.interactive.find(state, id) else { return Ok(Progress::Unknown) };
+    let Progress::Next(stage, user) = progress(state, id, kind) else { return Ok(progress(state, id, kind)) };
+    let mut auth = Auth { kind: Some(kind.to_owned()), user: user.map(String::from), ..Auth::default() };
+    match stage {
+        Stage::Password => auth.password = text.map(Secret::new),
+        Stage::RegistrationToken => auth.token = text,
+        Stage::Dummy | Stage::Terms => {}
+    }
+    match attempt(state, &underway, auth).await? {
+        (_, Some((_, message))) => Err(ApiError::forbidden(message)),
+        (_, None) => Ok(progress(state, id, kind)),
     }
 }
 
 type Failed = (&'static str, Cow<'static, str>);
 
+/// Tries the next stage, if `auth` is for one. How many are complete then, and why it failed if it did.
+async fn attempt(state: &State, underway: &Mutex<Underway>, auth: Auth) -> Result<(usize, Option<Failed>), ApiError> {
+    let (flow, completed, user) = {
+        let underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
+        (underway.flow.clone(), underway.completed, underway.user.clone())
+    };
+    // Without a type the client only asks how far it is; a stage that is complete is not done again.
+    let (Some(kind), Some(next)) = (&auth.kind, flow.get(completed)) else { return Ok((completed, None)) };
+    if flow.iter().take(completed).any(|stage| stage.name() == kind) {
+        return Ok((completed, None));
+    }
+    if kind != next.name() {
+        return Ok((completed, Some(("M_FORBIDDEN", format!("the next stage is {}", next.name()).into()))));
+    }
+    if let Err(failed) = prove(state, *next, auth, user.as_deref()).await? {
+        return Ok((completed, Some(failed)));
+    }
+    let mut underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
+    underway.completed = underway.completed.max(completed + 1);
+    Ok((underway.completed, None))
+}
+
 /// Tries one stage. The outer error ends the request; the inner one lets the client try again.
-async fn prove(
-    state: &State,
-    stage: Stage,
-    auth: Auth,
-    session: Option<&Session>,
-) -> Result<Result<(), Failed>, ApiError> {
+async fn prove(state: &State, stage: Stage, auth: Auth, user: Option<&UserId>) -> Result<Result<(), Failed>, ApiError> {
     match stage {
         Stage::Dummy | Stage::Terms => Ok(Ok(())),
         Stage::RegistrationToken => {
@@ -243,19 +307,19 @@ async fn prove(
             Ok(if known { Ok(()) } else { Err(("M_UNAUTHORIZED", "the token is not valid".into())) })
         }
         Stage::Password => {
-            let Some(session) = session else { return Err(ApiError::missing_token()) };
-            state.limit(Class::Login, session)?;
+            let Some(user) = user else { return Err(ApiError::missing_token()) };
+            state.limits.user(Class::Login, user)?;
             let name = match (auth.identifier, auth.user) {
                 (Some(identifier), _) => identifier.user()?,
                 (None, Some(user)) => user,
                 (None, None) => return Err(ApiError::missing_param("the identifier is missing")),
             };
             let password = auth.password.ok_or_else(|| ApiError::missing_param("the password is missing"))?;
-            if !is_same(state, &name, &session.user_id) {
+            if !is_same(state, &name, user) {
                 // Nothing that the client could try instead: not another round of the authentication.
                 return Err(ApiError::forbidden("the session is another user's"));
             }
-            match state.accounts.check_password(&session.user_id, password).await {
+            match state.accounts.check_password(user, password).await {
                 Ok(_) => Ok(Ok(())),
                 Err(error @ AccountsError::WrongPassword) => Ok(Err(("M_FORBIDDEN", error.to_string().into()))),
                 Err(error) => Err(error.into()),

@@ -32,19 +32,19 @@ async fn flows() -> Json<Value> {
 }
 
 /// The body of `POST /login`. Ruma's type refuses some of what clients send, and panics without a type.
-#[derive(Debug, Deserialize)]
-struct LoginRequest {
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct LoginRequest {
     #[serde(rename = "type")]
-    kind: String,
-    identifier: Option<Identifier>,
+    pub kind: String,
+    pub identifier: Option<Identifier>,
     /// Deprecated in favour of the identifier, like the two below.
-    user: Option<String>,
-    medium: Option<String>,
-    address: Option<String>,
-    password: Option<Secret<String>>,
-    device_id: Option<OwnedDeviceId>,
-    initial_device_display_name: Option<String>,
-    refresh_token: Option<bool>,
+    pub user: Option<String>,
+    pub medium: Option<String>,
+    pub address: Option<String>,
+    pub password: Option<Secret<String>>,
+    pub device_id: Option<OwnedDeviceId>,
+    pub initial_device_display_name: Option<String>,
+    pub refresh_token: Option<bool>,
 }
 
 /// `POST /login`
@@ -53,6 +53,11 @@ async fn login(
     address: ClientAddress,
     Body(request): Body<LoginRequest>,
 ) -> Result<Json<Value>, ApiError> {
+    Ok(Json(log_in(&state, address, request).await?))
+}
+
+/// Logs somebody in, and says what they need to know.
+pub(super) async fn log_in(state: &State, address: ClientAddress, request: LoginRequest) -> Result<Value, ApiError> {
     state.limits.address(Class::Login, address)?;
     if request.kind != "m.login.password" {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this type of login is not supported"));
@@ -78,7 +83,7 @@ async fn login(
     };
     let login = state.accounts.begin_session(&user_id, session).await?;
     state.limits.logged_in(&user_id, address);
-    Ok(Json(answer(&login)))
+    Ok(answer(&login))
 }
 
 /// What login and registration answer.

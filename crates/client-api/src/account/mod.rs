@@ -3,9 +3,12 @@
 mod account_data;
 mod deactivate;
 mod devices;
+mod fallback;
 mod filter;
+mod html;
 mod interactive;
 mod login;
+mod login_page;
 mod password;
 mod profile;
 mod push_rules;
@@ -32,8 +35,10 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(account_data::routes())
         .merge(deactivate::routes())
         .merge(devices::routes())
+        .merge(fallback::routes())
         .merge(filter::routes())
         .merge(login::routes())
+        .merge(login_page::routes())
         .merge(password::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())

@@ -4,7 +4,7 @@ use super::interactive::Challenged;
 use crate::limits::Class;
 use crate::routes::Routes as _;
 use crate::session::ClientAddress;
-use crate::wire::Wire;
+use crate::wire::{Wire, query_param};
 use crate::{ApiError, State};
 use accounts::{NewSession, NewUser, RegistrationMode};
 use axum::extract::{self, RawQuery};
@@ -44,7 +44,7 @@ async fn register(
     request: Challenged<Registration>,
 ) -> Result<Json<Value>, ApiError> {
     state.limits.address(Class::Other, address)?;
-    match query.as_deref().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("kind=")) {
+    match query_param(query.as_deref().unwrap_or_default(), "kind").as_deref() {
         None | Some("user") => {}
         Some("guest") => return Err(ApiError::guest_access_forbidden("there are no guests on this server")),
         Some(_) => return Err(ApiError::invalid_param("the kind of account is not known")),

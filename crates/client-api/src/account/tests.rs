@@ -512,6 +512,29 @@ async fn an_erased_account_keeps_nothing_but_its_name() {
 }
 
 #[tokio::test]
+async fn an_empty_device_id_is_none_and_queries_are_decoded() {
+    let server = Server::with(|config, _| config.access_token_in_query = true).await;
+    let path = format!("{REGISTER}?kind=%75ser");
+    let user = User::of(
+        &server
+            .post(
+                &path,
+                None,
+                &with(json!({ "username": "a", "password": PASSWORD }), &json!({ "type": "m.login.dummy" })),
+            )
+            .await
+            .ok(),
+    );
+    let mut request = login("a", PASSWORD);
+    request["device_id"] = json!("");
+    let other = User::of(&server.post(LOGIN, None, &request).await.ok());
+    assert!(!other.device.is_empty() && other.device != user.device);
+    let encoded: Vec<_> = user.token.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let encoded = encoded.concat();
+    server.get(&format!("{WHOAMI}?access_token={encoded}"), None).await.ok();
+}
+
+#[tokio::test]
 async fn devices_are_listed_renamed_and_deleted() {
     let server = Server::new().await;
     let one = server.user("alice").await;

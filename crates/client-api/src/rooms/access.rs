@@ -9,7 +9,7 @@ use crate::{ApiError, State};
 use base::Order;
 use records::Membership;
 use records::state_map::StateRoot;
-use rooms::{Recipient, RoomError, RoomReader, StoredEvent, Trail};
+use rooms::{Departure, Recipient, RoomError, RoomReader, StoredEvent, Trail};
 use rules::IgnoredUsers;
 use rules::client_event::Format;
 use rules::ignored::IGNORED_USER_LIST;
@@ -133,6 +133,11 @@ impl<'a> Access<'a> {
         events.iter().map(event).collect()
     }
 
+    /// The content of a state event as the user gets it.
+    pub fn content(&self, event: &StoredEvent) -> Result<Box<RawValue>, ApiError> {
+        Ok(self.reader.copy_for(&self.session.user_id, event, None)?.content().to_owned())
+    }
+
     fn recipient(&self) -> Recipient<'_> {
         Recipient {
             user_id: &self.session.user_id,
@@ -157,9 +162,8 @@ fn standing(reader: &RoomReader, user: &UserId) -> Result<Option<Standing>, Room
     // What everybody may read, those who were there may too.
     let peeking = peeking(reader)?;
     if peeking.is_none() && !record.forgotten {
-        let trail = reader.trail_to_join(user)?;
-        let standing = |left: &Arc<StoredEvent>| Standing::Departed { at: left.order, state: left.record.state_after };
-        return Ok(trail.departure().map(standing));
+        let departure = reader.departure(user)?;
+        return Ok(departure.map(|Departure { at, state }| Standing::Departed { at, state }));
     }
     Ok(peeking)
 }

@@ -97,7 +97,7 @@ fn look_up(
     let event = access.reader.state_event(access.room_state(), kind, state_key)?;
     let event = event.ok_or_else(|| ApiError::not_found("the room has no such state"))?;
     match form.format.as_deref() {
-        None | Some("content") => Ok(Json(event.pdu.content().to_owned())),
+        None | Some("content") => Ok(Json(access.content(&event)?)),
         Some("event") => {
             let mut events = access.client_state(&[event])?;
             events.pop().map(Json).ok_or_else(|| ApiError::not_found("the room has no such state"))

@@ -18,7 +18,7 @@ impl Context<'_> {
         membership: Option<&MembershipState>,
     ) -> Result<String, SyncError> {
         let text = match self.filter.format {
-            EventFormat::Federation => event.pdu.json().to_owned(),
+            EventFormat::Federation => reader.copy_for(self.user(), event, membership)?.json().to_owned(),
             EventFormat::Client => {
                 let text = reader.client_event_alone(event, self.recipient(), membership, Format::WithoutRoomId)?;
                 String::from(Box::<str>::from(text))

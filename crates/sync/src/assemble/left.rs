@@ -49,8 +49,7 @@ impl Context<'_> {
         let mut out = String::from("{");
         let known_gone =
             |departure: &Order| !is_archived && self.since_stamp().is_some_and(|since| *departure <= since.into());
-        let departure = reader.trail_to_join(self.user())?.departure().map(|left| left.order);
-        let (window, state) = match departure.filter(|departure| !known_gone(departure)) {
+        let (window, state) = match self.departure(reader)?.filter(|departure| !known_gone(departure)) {
             Some(departure) => {
                 let sight = Sight::VisibleAnd(last.num);
                 let end = if is_forgotten { last.order } else { candidate.at.into() };
@@ -71,6 +70,12 @@ impl Context<'_> {
         push_events(&mut out, "account_data", account_data.iter().map(String::as_str));
         out.push('}');
         Ok(Some(out))
+    }
+
+    /// Where the user stopped being a member: what came later in the room is not for them. None if they never were
+    /// one.
+    fn departure(&self, reader: &RoomReader) -> Result<Option<Order>, SyncError> {
+        Ok(reader.departure(self.user())?.map(|departure| departure.at))
     }
 }
 

@@ -7,6 +7,7 @@ mod histories;
 mod ignored;
 mod marks;
 mod rooms;
+mod trimming;
 mod waiting;
 
 use crate::{Config, FilterChoice, StateChoice, SyncError, SyncRequest, Syncs};

@@ -84,13 +84,17 @@ impl Snapshot for CountedSnapshot {
 
     fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let values = self.snapshot.get_many(family, keys)?;
-        values.iter().for_each(|value| self.counts.read(value.as_ref().map_or(0, Vec::len)));
+        for value in &values {
+            self.counts.read(value.as_ref().map_or(0, Vec::len));
+        }
         Ok(values)
     }
 
     fn scan(&self, scan: &Scan) -> Result<Vec<Row>, StoreError> {
         let rows = self.snapshot.scan(scan)?;
-        rows.iter().for_each(|(key, value)| self.counts.read(key.len() + value.len()));
+        for (key, value) in &rows {
+            self.counts.read(key.len() + value.len());
+        }
         Ok(rows)
     }
 }

@@ -151,6 +151,7 @@ fn settle(changes: &mut Changes, number: u64, count: u64) {
             stripped_state: None,
             forgotten: false,
             previous: None,
+            entered: None,
         };
         let stamp = changes.stamp();
         let room = RoomNum(count + (number * ROOMS_EACH + nth) % 10_000);

@@ -92,6 +92,7 @@ impl There {
             invited: 0,
             backfilled_to: Order(0),
             generation: 0,
+            relations: 0,
         };
         let room = Room::new(Some(self.room.clone()), RoomVersionId::V11, before.rules().clone());
         let changes = rooms.records().changes(&rooms.records().view());

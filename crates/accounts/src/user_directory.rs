@@ -15,7 +15,7 @@ const WORD_BYTES_MAX: usize = 64;
 /// How many words of a search count.
 const SEARCH_WORDS_MAX: usize = 8;
 /// How many users who have a word are looked at, by the word that the fewest have.
-const CANDIDATES_MAX: usize = 2_000;
+const CANDIDATES_MAX: usize = 1_000;
 
 /// Whom a search found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -475,6 +475,11 @@ impl Changes {
         Ok(bytes.map(|bytes| MEMBERSHIP.decode_stamped(&bytes)).transpose()?.map(|(_, record)| record))
     }
 
+    /// A local alias, after these changes.
+    pub fn alias(&self, alias: &RoomAliasId) -> Result<Option<AliasRecord>, RecordsError> {
+        self.get(ALIAS, &ALIAS.key().text(alias.as_str()).build())
+    }
+
     /// Names a room, on condition that the name is still as the view shows it.
     pub fn put_alias(&mut self, alias: &RoomAliasId, room: RoomNum, record: &AliasRecord) -> Result<(), RecordsError> {
         let key = ALIAS.key().text(alias.as_str()).build();

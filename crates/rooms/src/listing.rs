@@ -45,6 +45,14 @@ impl Work {
         self.listing.publish = Some(published);
     }
 
+    /// Whether the room is listed when the run is finished.
+    pub fn is_published(&self) -> Result<bool, RoomError> {
+        match self.listing.publish {
+            Some(published) => Ok(published),
+            None => Ok(self.changes.is_published(self.num)?),
+        }
+    }
+
     /// Brings the room's row of the directory in line with the room.
     pub(crate) fn list(&mut self) -> Result<(), RoomError> {
         let Listing { joined, touched, publish } = self.listing;

@@ -20,12 +20,15 @@ use ruma::{EventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomId, RoomVers
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
-/// How many bans the new room starts with. Those beyond are added when it is there.
-const BANS_AT_ONCE: usize = 500;
-/// How many bans are taken along altogether.
+/// How many bans the new room starts with, and how many children a new space. Those beyond are added when it is
+/// there: one batch must hold all that it starts with.
+const BANS_AT_ONCE: usize = 300;
+const CHILDREN_AT_ONCE: usize = 500;
+/// How many bytes of reasons and of links those have together.
+const BYTES_AT_ONCE: usize = 1 << 20;
+/// How many bans, and how many children, are taken along altogether.
 const BANS_MAX: usize = 10_000;
-/// How many children a new space starts with; more are left behind.
-const CHILDREN_MAX: usize = 1_000;
+const CHILDREN_MAX: usize = 10_000;
 /// How many aliases move.
 const ALIASES_MAX: usize = 1_000;
 /// How often the new room is dated a little later because there is one with its id.
@@ -34,6 +37,9 @@ const ATTEMPTS_MAX: u64 = 32;
 const CREATOR_LEVEL: i64 = 100;
 /// What talking and inviting takes in a room that was replaced, at least.
 const CLOSED_LEVEL: i64 = 50;
+
+/// The type of what links a space to a room in it.
+const CHILD: &str = "m.space.child";
 
 /// The state that the new room takes over as it is, with empty state keys: what the specification recommends, but
 /// for power levels, which are fitted to the new version.
@@ -73,21 +79,44 @@ impl Rooms {
         let new = self.tell(num, |reply| crate::actor::Command::Upgrade { upgrade: Box::new(upgrade), reply }).await?;
         let (rooms, room_id) = (self.clone(), new.clone());
         tokio::spawn(async move {
-            if let Err(error) = rooms.ban_the_rest(num, &room_id, &sender).await {
-                tracing::warn!(%room_id, %error, "not all bans of the old room were taken along");
+            if let Err(error) = rooms.bring_the_rest(num, &room_id, &sender).await {
+                tracing::warn!(%room_id, %error, "not all bans and children of the old room were taken along");
             }
         });
         Ok(new)
     }
 
-    /// Bans those whom the new room did not start with.
-    async fn ban_the_rest(&self, old: RoomNum, new: &RoomId, sender: &UserId) -> Result<(), RoomError> {
-        let view = self.records().view();
-        let banned = view.room_members(old, Membership::Ban, None, BANS_MAX)?;
-        let Some(reader) = self.reader(&view, old)? else { return Ok(()) };
-        for (user, event) in banned.into_iter().skip(BANS_AT_ONCE) {
-            let reason = reader.event(event)?.and_then(|event| reason(event.pdu.content()));
+    /// Adds the bans and children that the new room did not start with.
+    async fn bring_the_rest(&self, old: RoomNum, new: &RoomId, sender: &UserId) -> Result<(), RoomError> {
+        let (mut bans, mut children) = (Vec::new(), Vec::new());
+        {
+            let view = self.records().view();
+            let (Some(old), Some(new)) = (self.reader(&view, old)?, self.reader_by_id(&view, new)?) else {
+                return Ok(());
+            };
+            for (user, event) in view.room_members(old.num(), Membership::Ban, None, BANS_MAX)? {
+                if user != *sender && new.membership(&user)?.is_none() {
+                    bans.push((user, old.event(event)?.and_then(|event| reason(event.pdu.content()))));
+                }
+            }
+            // What is no space has not begun to take any along.
+            if !new.state().page_of(&view, CHILD, None, 1)?.entries.is_empty() {
+                for entry in old.state().page_of(&view, CHILD, None, CHILDREN_MAX)?.entries {
+                    let content = old.event(entry.event)?.map(|event| event.pdu.content().to_owned());
+                    let content = content.filter(|content| is_link(content));
+                    if let Some(content) = content
+                        && new.state().get(&view, CHILD, &entry.state_key)?.is_none()
+                    {
+                        children.push((entry.state_key, content));
+                    }
+                }
+            }
+        }
+        for (user, reason) in bans {
             self.change_membership(new, sender, MembershipChange::Ban { user }, reason, None).await?;
+        }
+        for (key, content) in children {
+            self.send(new, Draft::state(sender.to_owned(), CHILD, key, content), None).await?;
         }
         Ok(())
     }
@@ -132,10 +161,16 @@ impl Work {
             Some(tombstone) => tombstone,
             None => self.tombstone(&upgrade.sender, &new_id)?,
         };
-        // From here on nothing is refused.
-        let new_num = new.num;
+        // From here on nothing is refused: all of it is written, or nothing of the run.
+        let moved = self.move_over(upgrade, old, new, &tombstone);
+        self.is_broken |= moved.is_err();
+        moved.map(|()| new_id)
+    }
+
+    fn move_over(&mut self, upgrade: &Upgrade, old: Old, new: Work, tombstone: &Change) -> Result<(), RoomError> {
+        let (new_num, new_id) = (new.num, new.loaded.head.room_id.clone());
         self.absorb(new);
-        self.record(&tombstone, self.loaded.head.state, None)?;
+        self.record(tombstone, self.loaded.head.state, None)?;
         self.close(&upgrade.sender, &old)?;
         for (alias, record) in old.aliases {
             self.changes.clear_alias(&alias, self.num)?;
@@ -144,7 +179,7 @@ impl Work {
         if old.published {
             self.publish(false);
         }
-        Ok(new_id)
+        Ok(())
     }
 
     fn tombstone(&mut self, sender: &UserId, replacement: &RoomId) -> Result<Box<Change>, RoomError> {
@@ -196,17 +231,20 @@ impl Work {
         let is_space = create.get("type").and_then(Value::as_str) == Some("m.space");
         let children = if is_space { self.children()? } else { Vec::new() };
         let mut bans = Vec::new();
+        let mut bytes = 0;
         for (user, event) in self.changes.view().room_members(self.num, Membership::Ban, None, BANS_AT_ONCE)? {
             let reason = self.pdu(event)?.and_then(|pdu| reason(pdu.content()));
-            if user != *sender {
+            bytes += reason.as_ref().map_or(0, String::len);
+            if user != *sender && bytes <= BYTES_AT_ONCE {
                 bans.push((user, reason));
             }
         }
         let mut aliases = Vec::new();
         for alias in self.changes.view().room_aliases(self.num)?.into_iter().take(ALIASES_MAX) {
-            if let Some(record) = self.changes.view().alias(&alias)? {
-                aliases.push((alias, record));
-            }
+            let record = self.changes.alias(&alias)?;
+            aliases.extend(
+                record.filter(|record| record.room_id == self.loaded.head.room_id).map(|record| (alias, record)),
+            );
         }
         Ok(Old {
             room_id: self.loaded.head.room_id.clone(),
@@ -219,18 +257,23 @@ impl Work {
             bans,
             aliases,
             main: self.content_of("m.room.canonical_alias")?.as_deref().and_then(object),
-            published: self.changes.is_published(self.num)?,
+            published: self.is_published()?,
         })
     }
 
     fn children(&mut self) -> Result<Vec<(String, Box<RawValue>)>, RoomError> {
-        let page = self.loaded.head.state.page_of(&self.changes, "m.space.child", None, CHILDREN_MAX)?;
+        let page = self.loaded.head.state.page_of(&self.changes, CHILD, None, CHILDREN_AT_ONCE)?;
         let mut children = Vec::new();
+        let mut bytes = 0;
         for entry in page.entries {
             let content = self.pdu(entry.event)?.map(|pdu| pdu.content().to_owned());
-            // Links that were taken back stay behind.
-            let content = content.filter(|content| object(content).is_some_and(|content| content.contains_key("via")));
-            children.extend(content.map(|content| (entry.state_key, content)));
+            if let Some(content) = content.filter(|content| is_link(content)) {
+                bytes += content.get().len();
+                if bytes > BYTES_AT_ONCE {
+                    break;
+                }
+                children.push((entry.state_key, content));
+            }
         }
         Ok(children)
     }
@@ -291,7 +334,7 @@ impl Old {
             state(kind, "", content.clone());
         }
         for (key, content) in &self.children {
-            state("m.space.child", key, content.clone());
+            state(CHILD, key, content.clone());
         }
         if let Some(moved) = self.main.as_ref().map(|main| self.moved_main(main)).filter(|moved| !moved.is_empty()) {
             state("m.room.canonical_alias", "", raw(&moved)?);
@@ -438,6 +481,11 @@ fn whole(levels: &mut JsonObject) {
 /// A level as any room version may have written it.
 fn whole_level(value: &Value) -> Option<i64> {
     ruma::serde::deserialize_v1_powerlevel(value).ok().map(i64::from)
+}
+
+/// Whether a link to a child is one, and was not taken back.
+fn is_link(content: &RawValue) -> bool {
+    object(content).is_some_and(|content| content.contains_key("via"))
 }
 
 fn reason(content: &RawValue) -> Option<String> {

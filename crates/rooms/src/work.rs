@@ -120,7 +120,7 @@ pub(crate) struct Work {
     /// The relations that the run makes and breaks.
     relations: Relations,
     /// A change was recorded in part.
-    is_broken: bool,
+    pub(crate) is_broken: bool,
 }
 
 impl Work {

@@ -225,3 +225,43 @@ async fn settings_follow_into_no_room_that_only_says_it_replaces_another() {
     let tags = server.get(&bob, format!("/user/{}/rooms/{real}/tags", bob.id)).await.ok();
     assert_eq!(tags, json!({"tags": {"u.x": {}}}));
 }
+
+#[tokio::test]
+async fn many_bans_are_taken_along_too() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let ban = |n: usize| {
+        let user = format!("@b{n:03}:example.org");
+        json!({"type": "m.room.member", "state_key": user, "content": {"membership": "ban", "reason": n.to_string()}})
+    };
+    let bans: Vec<Value> = (0..303).map(ban).collect();
+    let old = server.room(&alice, json!({"initial_state": bans})).await;
+    let new = server.upgraded(&alice, &old, "12").await;
+    let banned = async |n: usize| server.state(&alice, &new, "m.room.member", &format!("@b{n:03}:example.org")).await;
+    assert_eq!(banned(299).await.ok(), json!({"membership": "ban", "reason": "299"}));
+    // The last of them come when the room is there.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+        if banned(302).await.status == http::StatusCode::OK {
+            break;
+        }
+    }
+    assert_eq!(banned(302).await.ok(), json!({"membership": "ban", "reason": "302"}));
+}
+
+#[tokio::test]
+async fn a_room_that_is_replaced_twice_leaves_its_aliases_with_the_first() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let body = json!({"preset": "public_chat", "visibility": "public", "room_alias_name": "twice"});
+    let old = server.room(&alice, body).await;
+    let (one, other) = tokio::join!(server.upgraded(&alice, &old, "11"), server.upgraded(&alice, &old, "12"));
+    let found = server.get(&alice, "/directory/room/%23twice:example.org").await.ok();
+    let (with, without) = if found["room_id"] == one.as_str() { (one, other) } else { (other, one) };
+    let aliases = async |room: &str| server.get(&alice, format!("/rooms/{room}/aliases")).await.ok();
+    assert_eq!(aliases(&with).await, json!({"aliases": ["#twice:example.org"]}));
+    assert_eq!(aliases(&without).await, json!({"aliases": []}));
+    let listed = server.get(&alice, "/publicRooms").await.ok();
+    let listed: Vec<_> = listed["chunk"].as_array().unwrap().iter().map(|room| &room["room_id"]).collect();
+    assert_eq!(listed, [&json!(with)]);
+}

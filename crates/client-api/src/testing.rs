@@ -66,12 +66,22 @@ impl Server {
 
     /// A server whose settings are changed first.
     pub async fn with(change: impl FnOnce(&mut Config, &mut accounts::Config)) -> Self {
+        Self::with_all(|config, accounts_config, _| change(config, accounts_config)).await
+    }
+
+    /// A server whose settings of sync are changed first.
+    pub async fn with_sync(change: impl FnOnce(&mut ::sync::Config)) -> Self {
+        Self::with_all(|_, _, sync_config| change(sync_config)).await
+    }
+
+    async fn with_all(change: impl FnOnce(&mut Config, &mut accounts::Config, &mut ::sync::Config)) -> Self {
         let mut config = Config { limits: Limits { enabled: false, ..Limits::default() }, ..Config::default() };
         let mut accounts_config = accounts::Config::default();
         accounts_config.registration.mode = RegistrationMode::Open;
         accounts_config.password.argon2_memory = ByteSize::kib(8);
         accounts_config.password.argon2_passes = 1;
-        change(&mut config, &mut accounts_config);
+        let mut sync_config = ::sync::Config::default();
+        change(&mut config, &mut accounts_config, &mut sync_config);
         let server_name = owned_server_name!("example.org");
         let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
         let random = Arc::new(SeededRandom::new(1));
@@ -88,7 +98,7 @@ impl Server {
             ::rooms::Config::default(),
         );
         let devices = ::devices::Devices::new(records.clone(), server_name.clone(), clock.clone());
-        let syncs = ::sync::Syncs::new(records.clone(), rooms.clone(), clock.clone(), ::sync::Config::default());
+        let syncs = ::sync::Syncs::new(records.clone(), rooms.clone(), clock.clone(), sync_config);
         let state = Arc::new(State {
             server_name,
             records,

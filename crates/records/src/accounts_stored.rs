@@ -236,12 +236,13 @@ impl Changes {
         self.put(FILTER, filter_key(user, id), &filter);
     }
 
-    /// Removes all that a user has stored: profile, account data, filters.
+    /// Removes all that a user has stored: profile, account data, status message, filters.
     pub fn clear_stored(&mut self, user: &UserId) {
         self.clear(PROFILE, profile_key(user));
         self.clear_range(ACCOUNT_DATA, ACCOUNT_DATA.key().text(user.as_str()).prefix_range());
         self.clear_range(ACCOUNT_DATA_BY_STAMP, by_stamp_key(user).prefix_range());
         self.clear(ACCOUNT_DATA_USAGE, usage_key(user));
+        self.clear_presence(user);
         self.clear_range(FILTER, FILTER.key().text(user.as_str()).prefix_range());
     }
 }

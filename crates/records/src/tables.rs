@@ -98,6 +98,7 @@ pub(crate) const LOG_TRIMMED: Table = Table::new(65, Family::Points, "log_trimme
 
 // What users have read, and who is there: 100 to 109.
 pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");
+pub(crate) const PRESENCE: Table = Table::new(101, Family::Points, "presence");
 
 // The user directory: 125 to 127.
 pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");

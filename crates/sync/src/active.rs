@@ -4,6 +4,7 @@
 //! dropped when they have not synced for a while, so that what happens in a room of 50,000 members costs as
 //! much as the few of them who are listening.
 
+use crate::volatile::Volatile;
 use base::{RoomNum, Stamp, UnixMillis};
 use records::{Membership, RecordsError, View};
 use ruma::{OwnedUserId, UserId};
@@ -20,8 +21,44 @@ pub const ACTIVE_FOR: Duration = Duration::from_mins(5);
 /// How often those who have gone are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
+/// How many users are remembered for a user whose presence changed.
+const SEEN_USERS_MAX: usize = 100;
+
+/// Whose presence changed lately.
+struct SeenUsers {
+    /// What was before is not remembered.
+    from: u64,
+    newest: u64,
+    users: Vec<(u64, OwnedUserId)>,
+}
+
+impl SeenUsers {
+    fn new(from: u64) -> Self {
+        Self { from, newest: 0, users: Vec::new() }
+    }
+
+    fn note(&mut self, user: &UserId, count: u64) {
+        self.newest = self.newest.max(count);
+        self.users.retain(|(_, known)| known != user);
+        if self.users.len() >= SEEN_USERS_MAX {
+            // Those who changed first come first.
+            let (forgotten, _) = self.users.remove(0);
+            self.from = self.from.max(forgotten);
+        }
+        self.users.push((count, user.to_owned()));
+    }
+
+    fn after(&self, since: u64) -> Option<Vec<OwnedUserId>> {
+        let after = || self.users.iter().filter(|(count, _)| *count > since).map(|(_, user)| user.clone()).collect();
+        (self.from <= since).then(after)
+    }
+}
+
 /// All active users.
-pub struct ActiveUsers(Mutex<Maps>);
+pub struct ActiveUsers {
+    maps: Mutex<Maps>,
+    volatile: Arc<Volatile>,
+}
 
 struct Maps {
     users: HashMap<OwnedUserId, Arc<Active>>,
@@ -61,6 +98,8 @@ struct State {
     newest: Stamp,
     /// The newest change of who types in the user's rooms.
     typed: u64,
+    /// Whose presence changed.
+    presence: SeenUsers,
     syncs: u32,
     used_at: UnixMillis,
     to_wake: bool,
@@ -107,18 +146,19 @@ impl Drop for ToWake {
 
 impl ActiveUsers {
     /// Nobody is active; the log is followed from here on.
-    pub fn new(followed: Stamp) -> Self {
-        Self(Mutex::new(Maps {
+    pub fn new(followed: Stamp, volatile: Arc<Volatile>) -> Self {
+        let maps = Mutex::new(Maps {
             users: HashMap::new(),
             rooms: HashMap::new(),
             followed,
             next_id: 0,
             swept_at: UnixMillis(0),
-        }))
+        });
+        Self { maps, volatile }
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn len(&self) -> usize {
@@ -167,7 +207,8 @@ impl ActiveUsers {
             }
         };
         let joined = memberships.into_iter().filter(|(_, _, record)| record.membership == Membership::Join);
-        self.maps().load(&active, joined.map(|(room, _, _)| room).collect());
+        let joined = joined.map(|(room, _, _)| room).collect();
+        self.maps().load(&active, joined, self.volatile.count());
         Ok(Some(active))
     }
 
@@ -251,7 +292,13 @@ impl ActiveUsers {
         self.maps().users.get(user).cloned()
     }
 
-    fn listeners(&self, room: RoomNum) -> Vec<Arc<Active>> {
+    /// The rooms of an active user.
+    pub fn rooms_of(&self, user: &UserId) -> Vec<RoomNum> {
+        self.get(user).map(|active| active.rooms()).unwrap_or_default()
+    }
+
+    /// The active users in a room.
+    pub fn listeners(&self, room: RoomNum) -> Vec<Arc<Active>> {
         self.maps().rooms.get(&room).map(|users| users.values().cloned().collect()).unwrap_or_default()
     }
 
@@ -278,6 +325,7 @@ impl Maps {
             own: self.followed,
             newest: self.followed,
             typed: 0,
+            presence: SeenUsers::new(0),
             syncs: 0,
             used_at: UnixMillis(0),
             to_wake: false,
@@ -289,7 +337,7 @@ impl Maps {
         active
     }
 
-    fn load(&mut self, active: &Arc<Active>, mut joined: Vec<RoomNum>) {
+    fn load(&mut self, active: &Arc<Active>, mut joined: Vec<RoomNum>, volatile: u64) {
         let mut state = active.state();
         // Another sync of the same user may have been first.
         if !state.loaded {
@@ -308,6 +356,7 @@ impl Maps {
             state.device_lists = Recent::new(self.followed);
             state.own = self.followed;
             state.newest = self.followed;
+            state.presence = SeenUsers::new(volatile);
             state.loaded = true;
             state.rooms.clone_from(&joined);
             drop(state);
@@ -348,6 +397,37 @@ impl Active {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Who it is.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// What tells them from others in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The rooms that the user is in, as far as the log was followed.
+    pub fn rooms(&self) -> Vec<RoomNum> {
+        self.state().rooms.clone()
+    }
+
+    /// Somebody's presence changed whom the user sees.
+    pub fn note_presence(self: &Arc<Self>, of: &UserId, count: u64, to_wake: &mut ToWake) {
+        self.note(to_wake, |state| state.presence.note(of, count));
+    }
+
+    /// Whether anybody's presence changed after a count, or may have.
+    pub fn has_presence(&self, since: u64) -> bool {
+        let state = self.state();
+        state.presence.newest > since || state.presence.from > since
+    }
+
+    /// Whose presence changed after a count; `None` if that is not known.
+    pub fn presence_after(&self, since: u64) -> Option<Vec<OwnedUserId>> {
+        self.state().presence.after(since)
+    }
+
     /// The user ends a sync.
     pub fn leave(&self, now: UnixMillis) {
         let mut state = self.state();
@@ -371,7 +451,7 @@ impl Active {
     /// Whether anything was noted after what the token stands for.
     pub fn has_news(&self, since: SyncToken) -> bool {
         let state = self.state();
-        state.newest > since.stamp || state.typed > since.volatile
+        state.newest > since.stamp || state.typed > since.volatile || state.presence.newest > since.volatile
     }
 
     /// Whether the user is in a room, as far as the log was followed.

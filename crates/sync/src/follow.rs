@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::CommitError;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// How many entries of the log are read at once.
 const LOG_PAGE: usize = 1_000;
@@ -30,15 +31,16 @@ pub async fn follow(
 ) {
     // Whether the log could not be read; then it is tried again, whether or not more happens.
     let mut behind = false;
+    let mut told_at: Option<Instant> = None;
     loop {
-        let anybody_types = inner.upgrade().is_some_and(|inner| inner.typing.is_anybody());
+        let anybody_changes = inner.upgrade().is_some_and(|inner| inner.may_change_by_itself());
         tokio::select! {
             // Both end when what they watch is dropped.
             changed = newest.changed() => if changed.is_err() { return },
             _ended = ended.wait_for(|ended| *ended) => return,
-            // Somebody begins to type: that is not in the log, and has to be looked after from now on.
-            () = typed.notified(), if !anybody_types => {}
-            () = tokio::time::sleep(IDLE_TICK), if anybody_types || behind => {}
+            // Somebody begins to type, or comes: that is not in the log, and has to be looked after from now on.
+            () = typed.notified(), if !anybody_changes => {}
+            () = tokio::time::sleep(IDLE_TICK), if anybody_changes || behind => {}
         }
         let Some(inner) = inner.upgrade() else { return };
         newest.mark_unchanged();
@@ -51,11 +53,23 @@ pub async fn follow(
             tracing::warn!(%error, "the log can't be trimmed, and grows");
         }
         inner.let_typing_expire();
+        // What is told of presence is bundled.
+        if told_at.is_none_or(|told_at| told_at.elapsed() >= IDLE_TICK) {
+            told_at = Some(Instant::now());
+            if let Err(error) = inner.tell_presence().await {
+                tracing::error!(%error, "presence can't be told");
+            }
+        }
         inner.active.sweep(inner.clock.now());
     }
 }
 
 impl Inner {
+    /// Whether something is volatile that changes with time.
+    fn may_change_by_itself(&self) -> bool {
+        self.typing.is_anybody() || self.presence.users().is_anybody()
+    }
+
     /// Notes everything that the log says up to now, and wakes those whom it concerns.
     pub fn catch_up(&self) -> Result<(), RecordsError> {
         loop {
@@ -156,6 +170,9 @@ impl Inner {
             self.set_typing(room, user, None, to_wake);
         }
         self.active.set_joined(user, room, joined);
+        if joined {
+            self.presence.users().show_again(user);
+        }
         self.active.note_user_in(user, room, Happening::Event, stamp, to_wake);
         self.active.note_user_in(user, room, Happening::Member, stamp, to_wake);
         Ok(())

@@ -16,17 +16,20 @@ mod device_lists;
 mod error;
 mod follow;
 mod json;
+mod presence;
 mod push_rules;
 mod receipts;
 #[cfg(test)]
 mod tests;
 mod to_device;
 mod typing;
+mod volatile;
 mod wait;
 
 pub use counts::{Counts, RoomCounts};
 pub use device_lists::DeviceLists;
 pub use error::SyncError;
+pub use presence::{Presence, PresenceState, Present};
 pub use receipts::Marks;
 pub use sync_core::{PageToken, SyncToken, TokenError};
 
@@ -35,6 +38,7 @@ use base::config::ByteSize;
 use base::{Clock, Stamp};
 use changed::LOG_READ_MAX;
 use counts::Counted;
+use presence::Presences;
 use quick_cache::sync::Cache;
 use records::Records;
 use rooms::Rooms;
@@ -46,6 +50,7 @@ use std::time::Duration;
 use sync_core::SentMembers;
 use tokio::sync::{Notify, Semaphore, watch};
 use typing::Typing;
+use volatile::Volatile;
 
 base::config! {
     /// Sync: how long clients may wait, and how much is done at once.
@@ -61,6 +66,11 @@ base::config! {
         /// Whether messages mention users whose names are in their text, as it was before version 1.17 of the
         /// specification. Off, only those are mentioned whom the client of the sender says it to be.
         pub text_mentions: bool = false,
+        /// Whether users see who is there. Off, everybody is offline, whatever they say.
+        pub presence: bool = true,
+        /// The largest room, by its joined members, whose members see each other's presence because of it.
+        /// With more, each change of one would be told to too many.
+        pub presence_members_max: usize = 500,
         /// Of how many lazy-loading devices it is remembered which members they were sent, 4 KiB each at most.
         pub lazy_devices_max: usize = 20_000,
     }
@@ -148,8 +158,11 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub config: Config,
     pub active: ActiveUsers,
+    /// Counts what is only in memory: typing and presence.
+    pub volatile: Arc<Volatile>,
     pub typing: Typing,
-    /// Tells the task that follows the log that somebody types.
+    pub presence: Presences,
+    /// Tells the task that follows the log that somebody types, or that their presence changed.
     pub typed: Arc<Notify>,
     pub sent: Cache<(OwnedUserId, OwnedDeviceId), Arc<Mutex<SentMembers>>>,
     pub counted: Counted,
@@ -181,10 +194,13 @@ impl Syncs {
         let newest = records.newest();
         let (ending, ended) = watch::channel(false);
         let typed = Arc::new(Notify::new());
+        // Counting on from the time keeps tokens from before a restart behind those from after it.
+        let volatile = Volatile::new(clock.now().0);
         let inner = Arc::new(Inner {
-            active: ActiveUsers::new(records.view().stamp()),
-            // Counting on from the time keeps tokens from before a restart behind those from after it.
-            typing: Typing::new(clock.now().0),
+            active: ActiveUsers::new(records.view().stamp(), volatile.clone()),
+            typing: Typing::new(volatile.clone()),
+            volatile,
+            presence: Presences::default(),
             typed: typed.clone(),
             sent: Cache::new(config.lazy_devices_max.max(1)),
             counted: Counted::new(config.counts_memory.bytes(), config.predefined_push_rules()),
@@ -222,16 +238,23 @@ impl Syncs {
     /// The token that stands for now.
     #[must_use]
     pub fn token(&self) -> SyncToken {
-        SyncToken::new(self.0.records.view().stamp(), self.0.typing.count())
+        SyncToken::new(self.0.records.view().stamp(), self.0.volatile_count())
     }
 }
 
 impl Inner {
+    /// The count that stands for all that is volatile, as it is now.
+    pub fn volatile_count(&self) -> u64 {
+        // While presence is told, some of those whom it concerns know of it and others don't yet.
+        let _telling = self.presence.users();
+        self.volatile.count()
+    }
+
     /// A token as this server can use it: none if it is ahead of what is stored here, and nothing volatile seen
     /// if it is ahead of what is in memory.
     pub fn usable(&self, since: Option<SyncToken>, newest: Stamp) -> Option<SyncToken> {
         let since = since.filter(|since| since.stamp <= newest)?;
-        let volatile = if since.volatile > self.typing.count() { 0 } else { since.volatile };
+        let volatile = if since.volatile > self.volatile.count() { 0 } else { since.volatile };
         Some(SyncToken { volatile, ..since })
     }
 }

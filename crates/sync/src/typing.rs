@@ -1,9 +1,10 @@
 //! Who is typing where. Only in memory: a restart forgets it, and nobody minds.
 
+use crate::volatile::Volatile;
 use base::{RoomNum, UnixMillis};
 use ruma::{OwnedUserId, UserId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long somebody is typing who does not say for how long.
@@ -21,7 +22,7 @@ const TYPING_REMEMBERED: Duration = Duration::from_mins(10);
 pub struct Typing(Mutex<State>);
 
 struct State {
-    count: u64,
+    volatile: Arc<Volatile>,
     rooms: HashMap<RoomNum, Room>,
     /// The rooms by the count of their last change.
     changes: BTreeMap<u64, RoomNum>,
@@ -36,18 +37,13 @@ struct Room {
 }
 
 impl Typing {
-    /// Nobody is typing; changes are counted from here on.
-    pub fn new(count: u64) -> Self {
-        Self(Mutex::new(State { count, rooms: HashMap::new(), changes: BTreeMap::new(), expires: None }))
+    /// Nobody is typing; changes are counted together with others that are volatile.
+    pub fn new(volatile: Arc<Volatile>) -> Self {
+        Self(Mutex::new(State { volatile, rooms: HashMap::new(), changes: BTreeMap::new(), expires: None }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The count of the last change.
-    pub fn count(&self) -> u64 {
-        self.state().count
     }
 
     /// Somebody types until a time, or (`None`) has stopped. Answers the count of the change, if the list of
@@ -121,8 +117,7 @@ impl Typing {
 
 impl State {
     fn changed(&mut self, room: RoomNum, now: UnixMillis) -> u64 {
-        self.count += 1;
-        let count = self.count;
+        let count = self.volatile.next();
         if let Some(entry) = self.rooms.get_mut(&room) {
             self.changes.remove(&entry.changed);
             self.changes.insert(count, room);
@@ -163,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_user_types_until_they_stop_or_their_time_is_up() {
-        let typing = Typing::new(10);
+        let typing = Typing::new(Volatile::new(10));
         let (a, b) = (user_id!("@a:x"), user_id!("@b:x"));
         assert_eq!(typing.set(ROOM, a, Some(UnixMillis(100)), UnixMillis(0)), Some(11));
         assert_eq!(typing.set(ROOM, b, Some(UnixMillis(200)), UnixMillis(0)), Some(12));
@@ -183,7 +178,7 @@ mod tests {
 
     #[test]
     fn rooms_where_nobody_types_are_forgotten_in_time() {
-        let typing = Typing::new(0);
+        let typing = Typing::new(Volatile::new(0));
         typing.set(ROOM, user_id!("@a:x"), Some(UnixMillis(1)), UnixMillis(0));
         typing.expire(UnixMillis(2));
         assert_eq!(typing.changed_after(0), [ROOM]);
@@ -194,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_rooms_that_are_remembered_are_bounded() {
-        let typing = Typing::new(0);
+        let typing = Typing::new(Volatile::new(0));
         for room in 0..=TYPING_ROOMS_MAX as u64 {
             typing.set(RoomNum(room), user_id!("@a:x"), Some(UnixMillis(9)), UnixMillis(0));
         }

@@ -35,6 +35,7 @@ pub(super) async fn send(
         Draft::message(session.user_id.clone(), kind, content)
     };
     let event_id = state.rooms.send(&room_id, draft, Some(txn)).await.map_err(as_outsider)?;
+    state.syncs.acts(&session.user_id, &session.device_id)?;
     Ok(Reply(Response::new(event_id)))
 }
 

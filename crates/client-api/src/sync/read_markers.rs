@@ -33,5 +33,6 @@ pub(super) async fn read_markers(
     let Request { fully_read, read, read_private } = request;
     let marks = Marks { fully_read, read, read_private, thread: None };
     state.syncs.mark(&session.user_id, &room_id, &marks).await?;
+    state.syncs.acts(&session.user_id, &session.device_id)?;
     Ok(Json(json!({})))
 }

@@ -42,5 +42,6 @@ pub(super) async fn receipt(
         _ => return Err(ApiError::invalid_param("there is no such type of receipt")),
     }
     state.syncs.mark(&session.user_id, &room_id, &marks).await?;
+    state.syncs.acts(&session.user_id, &session.device_id)?;
     Ok(Json(json!({})))
 }

@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 use crate::{ApiError, State};
-use ::sync::{FilterChoice, StateChoice, SyncRequest};
+use ::sync::{FilterChoice, PresenceState, StateChoice, SyncRequest};
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use http::Uri;
@@ -29,8 +29,8 @@ struct Parameters {
     use_state_after_unstable: bool,
 }
 
-/// What the client wants to be seen as. Read so that a wrong value is refused; this server has no presence.
-#[derive(Default, Deserialize)]
+/// What the client wants to be seen as.
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Presence {
     #[default]
@@ -45,11 +45,13 @@ pub(super) async fn sync_events(
     session: Session,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let request = request(&session, &uri)?;
+    let (request, wanted) = request(&session, &uri)?;
     let (user_id, device_id) = (session.user_id.clone(), session.device_id.clone());
     // Neither is needed while the request waits.
     drop((session, uri));
+    let present = state.syncs.present(&user_id, &device_id, wanted)?;
     let body = state.syncs.sync(request).await?;
+    drop(present);
     // Who was logged out while they waited gets nothing any more.
     if state.records.view().device(&user_id, &device_id)?.is_none() {
         return Err(ApiError::from(accounts::Error::UnknownToken { soft_logout: false }));
@@ -57,12 +59,16 @@ pub(super) async fn sync_events(
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-fn request(session: &Session, uri: &Uri) -> Result<SyncRequest, ApiError> {
+fn request(session: &Session, uri: &Uri) -> Result<(SyncRequest, PresenceState), ApiError> {
     let parameters = extract::Query::<Parameters>::try_from_uri(uri);
     let extract::Query(parameters) = parameters.map_err(|error| ApiError::invalid_param(error.body_text()))?;
-    let (Presence::Online | Presence::Unavailable | Presence::Offline) = parameters.set_presence;
+    let wanted = match parameters.set_presence {
+        Presence::Online => PresenceState::Online,
+        Presence::Unavailable => PresenceState::Unavailable,
+        Presence::Offline => PresenceState::Offline,
+    };
     let since = parameters.since.as_deref().map(str::parse).transpose();
-    Ok(SyncRequest {
+    let request = SyncRequest {
         user_id: session.user_id.clone(),
         device_id: session.device_id.clone(),
         since: since.map_err(|error| ApiError::invalid_param(format!("since: {error}")))?,
@@ -74,5 +80,6 @@ fn request(session: &Session, uri: &Uri) -> Result<SyncRequest, ApiError> {
             (false, false) => StateChoice::Before,
         },
         timeout: Duration::from_millis(parameters.timeout),
-    })
+    };
+    Ok((request, wanted))
 }

@@ -31,5 +31,6 @@ pub(super) async fn typing(
     state.limit(Class::Other, &session)?;
     let typing = request.typing.then(|| request.timeout.map(Duration::from_millis));
     state.syncs.typing(&user, &room_id, typing)?;
+    state.syncs.acts(&session.user_id, &session.device_id)?;
     Ok(Json(json!({})))
 }

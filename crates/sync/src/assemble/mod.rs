@@ -129,7 +129,7 @@ impl Inner {
     ) -> Result<Option<Answer>, SyncError> {
         // The count of what is volatile is taken before the rest: what changes in between is told twice
         // instead of never.
-        let volatile = self.typing.count();
+        let volatile = self.volatile_count();
         let view = self.records.view();
         let since = self.usable(since, view.stamp());
         let token = SyncToken::new(view.stamp(), volatile);
@@ -146,7 +146,8 @@ impl Inner {
         };
         // More messages may wait for the device than its last sync told.
         let waits = since.is_some_and(|since| since.to_device < since.stamp);
-        if typing.is_empty() && !waits && changed.is_nothing() {
+        let is_seen = since.is_none_or(|since| active.has_presence(since.volatile));
+        if typing.is_empty() && !waits && !is_seen && changed.is_nothing() {
             return Ok(Some(Answer { token, body: None }));
         }
         let to_device = if waits || !matches!(changed, Changed::Here { own: false, .. }) {
@@ -215,7 +216,7 @@ impl Context<'_> {
             self.room(candidate, &account_data, &mut sections)?;
         }
         let global = self.global_account_data(&account_data)?;
-        let beside = self.beside_rooms(&candidates)?;
+        let beside = self.beside_rooms(active, &candidates)?;
         let sections = [
             ("join", sections.join),
             ("invite", sections.invite),
@@ -249,9 +250,9 @@ impl Context<'_> {
     }
 
     /// The sections beside those of the rooms and the account data, of which there is something to tell.
-    fn beside_rooms(&self, candidates: &[Candidate]) -> Result<Vec<Field>, SyncError> {
+    fn beside_rooms(&self, active: &Active, candidates: &[Candidate]) -> Result<Vec<Field>, SyncError> {
         let sections = [
-            ("presence", self.presence()?),
+            ("presence", self.presence(active, candidates)?),
             ("to_device", self.to_device()),
             ("device_lists", self.device_lists(candidates)?),
         ];

@@ -150,7 +150,7 @@ mod tests {
         world.server.put(&path, token, &long).await.refused(400, "M_INVALID_PARAM");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn changes_are_told_by_syncs() {
         let world = World::new().await;
         let mut b = world.sync(&world.bob, None, "").await;
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(told(&world.sync(&world.bob, None, filter).await), []);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_joins_sees_who_is_there_and_is_seen() {
         let world = World::new().await;
         let carol = world.server.user("carol").await;
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(users(&a), [carol.id.as_str()]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn without_presence_everybody_is_offline() {
         let world = World::with(false).await;
         world.set(&world.alice, json!({"presence": "online", "status_msg": "x"})).await;
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(shown, json!({"presence": "offline"}));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_sends_is_there() {
         let world = World::new().await;
         let b = world.sync(&world.bob, None, "set_presence=offline").await;

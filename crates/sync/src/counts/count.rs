@@ -51,14 +51,14 @@ impl Reading {
 }
 
 /// A room as a user reads it.
-struct Room<'a> {
+pub(crate) struct Room<'a> {
     reader: &'a RoomReader,
     reading: &'a Reading,
     power: OnceCell<Option<PowerLevels>>,
 }
 
 impl<'a> Room<'a> {
-    fn new(reader: &'a RoomReader, reading: &'a Reading) -> Self {
+    pub fn new(reader: &'a RoomReader, reading: &'a Reading) -> Self {
         Self { reader, reading, power: OnceCell::new() }
     }
 
@@ -185,7 +185,9 @@ impl<'a> Room<'a> {
         Ok(self.reader.events(&nums)?.into_iter().map(|event| (event.order, event)).collect())
     }
 
-    fn judge(&self, event: &Arc<StoredEvent>) -> Result<Option<(Outcome, Option<OwnedEventId>)>, SyncError> {
+    /// What the user's push rules say of an event, with the root of the thread that it is in. `None`: it notifies
+    /// them of nothing.
+    pub fn judge(&self, event: &Arc<StoredEvent>) -> Result<Option<(Outcome, Option<OwnedEventId>)>, SyncError> {
         let habits = &self.reading.habits;
         if event.record.redacted_by.is_some() || habits.ignored.contains(event.pdu.sender()) {
             return Ok(None);
@@ -219,7 +221,7 @@ impl<'a> Room<'a> {
 
     /// Where the user joined; none if they are not in the room. After many changes of their profile, somewhere
     /// between that and now.
-    fn joined_at(&self) -> Result<Option<Order>, SyncError> {
+    pub fn joined_at(&self) -> Result<Option<Order>, SyncError> {
         let Some((_, record)) = self.reader.membership(self.user())? else { return Ok(None) };
         if record.membership != Membership::Join {
             return Ok(None);

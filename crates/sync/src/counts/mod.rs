@@ -9,6 +9,7 @@
 mod count;
 mod reading;
 
+pub(crate) use count::Room;
 pub use reading::Reading;
 
 use base::{EventNum, Order, RoomNum, Stamp};

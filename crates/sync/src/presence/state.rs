@@ -76,7 +76,7 @@ fn ago(active_at: UnixMillis, now: UnixMillis) -> Option<Duration> {
 /// The presence of all users, and who is to be told of.
 #[derive(Default)]
 pub struct Users {
-    users: HashMap<OwnedUserId, Entry>,
+    known: HashMap<OwnedUserId, Entry>,
     /// When something becomes of a user by itself.
     timers: BTreeSet<(UnixMillis, OwnedUserId)>,
     /// Those whose presence changed since it was last told.
@@ -115,7 +115,7 @@ impl Users {
 
     /// Whether something is known of a user, so that what is stored need not be read.
     pub fn knows(&self, user: &UserId) -> bool {
-        self.users.contains_key(user)
+        self.known.contains_key(user)
     }
 
     /// A device begins a sync, as this: online or idle.
@@ -145,7 +145,7 @@ impl Users {
 
     /// A device ends a sync.
     pub fn sync_ends(&mut self, user: &UserId, device: &DeviceId, now: UnixMillis) {
-        let Some(entry) = self.users.get_mut(user) else { return };
+        let Some(entry) = self.known.get_mut(user) else { return };
         if let Some(device) = entry.devices.iter_mut().find(|known| known.id == device) {
             device.syncs = device.syncs.saturating_sub(1);
             device.seen_at = now;
@@ -187,7 +187,7 @@ impl Users {
 
     /// Somebody new can see a user, so that they have to be told.
     pub fn show_again(&mut self, user: &UserId) {
-        if self.users.get(user).is_some_and(|entry| entry.shown.state != PresenceState::Offline) {
+        if self.known.get(user).is_some_and(|entry| entry.shown.state != PresenceState::Offline) {
             self.changed.insert(user.to_owned());
         }
     }
@@ -199,11 +199,11 @@ impl Users {
                 return;
             }
             self.timers.remove(&(due, user.clone()));
-            let is_forgotten = self.users.get(&user).is_none_or(|entry| {
+            let is_forgotten = self.known.get(&user).is_none_or(|entry| {
                 entry.shown.state == PresenceState::Offline && entry.devices.is_empty() && entry.due <= now
             });
             if is_forgotten {
-                self.users.remove(&user);
+                self.known.remove(&user);
             } else {
                 self.refresh(&user, now);
             }
@@ -216,7 +216,7 @@ impl Users {
         while taken.len() < users_max
             && let Some(user) = self.changed.pop_first()
         {
-            if let Some(entry) = self.users.get(&user) {
+            if let Some(entry) = self.known.get(&user) {
                 let record = PresenceRecord { status: entry.status.clone(), active_at: entry.active_at };
                 taken.push((user, record));
             }
@@ -226,7 +226,7 @@ impl Users {
 
     /// A user's presence, if anything is known of them.
     pub fn show(&self, user: &UserId, now: UnixMillis) -> Option<Presence> {
-        let entry = self.users.get(user)?;
+        let entry = self.known.get(user)?;
         let Shown { state, currently_active } = entry.combined(now);
         Some(Presence {
             state,
@@ -237,8 +237,8 @@ impl Users {
     }
 
     fn entry(&mut self, user: &UserId, stored: PresenceRecord) -> Option<&mut Entry> {
-        if !self.users.contains_key(user) {
-            if self.users.len() >= USERS_MAX {
+        if !self.known.contains_key(user) {
+            if self.known.len() >= USERS_MAX {
                 return None;
             }
             let entry = Entry {
@@ -248,14 +248,14 @@ impl Users {
                 shown: Shown { state: PresenceState::Offline, currently_active: false },
                 due: UnixMillis(0),
             };
-            self.users.insert(user.to_owned(), entry);
+            self.known.insert(user.to_owned(), entry);
         }
-        self.users.get_mut(user)
+        self.known.get_mut(user)
     }
 
     /// Brings what a user is up to date, and sets when to look again.
     fn refresh(&mut self, user: &UserId, now: UnixMillis) {
-        let Some(entry) = self.users.get_mut(user) else { return };
+        let Some(entry) = self.known.get_mut(user) else { return };
         entry.devices.retain(|device| device.syncs > 0 || now.since(device.seen_at) < OFFLINE_AFTER);
         let shown = entry.combined(now);
         if shown != entry.shown {
@@ -429,7 +429,7 @@ mod tests {
             let device: OwnedDeviceId = format!("D{device}").into();
             users.acts(ada(), &device, none(), at(0));
         }
-        assert_eq!(users.users[ada()].devices.len(), DEVICES_MAX);
+        assert_eq!(users.known[ada()].devices.len(), DEVICES_MAX);
         assert_eq!(users.timers.len(), 1);
     }
 }

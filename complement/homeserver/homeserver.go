@@ -279,6 +279,10 @@ argon2_passes = 1
 [agency.rooms]
 default_version = "11"
 
+# The suite's thread notifications mention users by their ids in the text, as it was before Matrix 1.17.
+[agency.sync]
+text_mentions = true
+
 [agency.clients.limits]
 enabled = false
 

@@ -18,6 +18,8 @@ use base::limits::ID_BYTES_MAX;
 use records::Membership;
 use rooms::{Draft, MembershipChange, RoomReader};
 use ruma::api::client::state::send_state_event::v3::Response;
+use ruma::events::StateEventType;
+use ruma::events::room::power_levels::UserPowerLevel;
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, UserId};
 use serde::Deserialize;
@@ -125,12 +127,34 @@ async fn set(
             return Ok(Reply(Response::new(event_id)));
         }
         ("m.room.canonical_alias", "") => check_aliases(state, room_id, &object(&content)?)?,
-        ("m.room.power_levels", "") => rooms::check_levels(&object(&content)?)?,
+        ("m.room.power_levels", "") => {
+            let levels = object(&content)?;
+            rooms::check_levels(&levels)?;
+            check_no_creator(state, session, room_id, &levels)?;
+        }
         _ => {}
     }
     let draft = Draft::state(session.user_id.clone(), kind, state_key, content);
     let event_id = state.rooms.send(room_id, draft, None).await.map_err(as_outsider)?;
     Ok(Reply(Response::new(event_id)))
+}
+
+/// Creators who are above all levels can't be given one (room version 12). The authorization rules forbid it too;
+/// to who may set levels it is said that the request is wrong, not that they may not make it.
+fn check_no_creator(state: &State, session: &Session, room_id: &RoomId, levels: &JsonObject) -> Result<(), ApiError> {
+    let view = state.records.view();
+    let Some(reader) = state.rooms.reader_by_id(&view, room_id)? else { return Ok(()) };
+    let power = reader.power_levels()?;
+    if !reader.is_joined(&session.user_id)? || !power.can_send_state(&session.user_id, &StateEventType::RoomPowerLevels)
+    {
+        return Ok(());
+    }
+    let users = levels.get("users").and_then(Value::as_object).into_iter().flatten();
+    let mut users = users.filter_map(|(user, _)| <&UserId>::try_from(user.as_str()).ok());
+    match users.find(|user| power.user(user) == UserPowerLevel::Infinite) {
+        Some(creator) => Err(ApiError::bad_json(format!("{creator} created the room and has no level"))),
+        None => Ok(()),
+    }
 }
 
 /// Invitations, joins and knocks count as such, whichever endpoint they come by.

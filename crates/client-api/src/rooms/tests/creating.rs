@@ -1,6 +1,6 @@
 //! `POST /createRoom`
 
-use super::{Server, enc, types};
+use super::{Server, User, enc, types};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -80,6 +80,23 @@ async fn the_events_of_a_new_room_are_in_the_order_of_the_specification() {
     assert_eq!(page["chunk"][0]["room_id"], room.as_str());
     let alias = server.request(None, Method::GET, "/directory/room/%23order:example.org", String::new()).await.ok();
     assert_eq!(alias, json!({"room_id": room, "servers": ["example.org"]}));
+}
+
+#[tokio::test]
+async fn who_is_above_all_levels_is_given_none() {
+    let server = Server::start().await;
+    let (alice, bob, carol) = (server.user("alice").await, server.user("bob").await, server.user("carol").await);
+    let body = json!({"invite": [carol.id], "creation_content": {"additional_creators": [bob.id]}});
+    let room = server.room(&alice, body).await;
+    server.join(&carol, &room).await.ok();
+    let levels = |user: &User| json!({"users": {user.id.as_str(): 100}});
+    for creator in [&alice, &bob] {
+        let set = server.set_state(&alice, &room, "m.room.power_levels", "", levels(creator)).await;
+        set.refused(400, "M_BAD_JSON");
+    }
+    // Who may not set levels is not told whose they are.
+    server.set_state(&carol, &room, "m.room.power_levels", "", levels(&bob)).await.refused(403, "M_FORBIDDEN");
+    server.set_state(&alice, &room, "m.room.power_levels", "", levels(&carol)).await.ok();
 }
 
 #[tokio::test]

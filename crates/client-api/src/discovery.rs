@@ -20,8 +20,9 @@ const VERSIONS: [&str; 3] = ["r0.6.1", "v1.1", "v1.2"];
 
 /// What a client may use although its version is not among [`VERSIONS`] yet: `m.profile_fields` and the fields
 /// of profiles with their stable names (v1.16), the state after the timeline in sync (v1.16, MSC4222), threads, their
-/// list and relations both ways (v1.4), relations of relations (v1.10), and redactions sent like any event.
-const UNSTABLE_FEATURES: [&str; 7] = [
+/// list and relations both ways (v1.4), relations of relations (v1.10), and redactions sent like any event;
+/// the room directory by type (v1.4), jumping to a date (v1.6), room summaries (v1.15), and reports of rooms (v1.13).
+const UNSTABLE_FEATURES: [&str; 11] = [
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc4222",
     "org.matrix.msc3440.stable",
@@ -29,6 +30,10 @@ const UNSTABLE_FEATURES: [&str; 7] = [
     "org.matrix.msc3715.stable",
     "org.matrix.msc3981",
     "com.beeper.msc4169",
+    "org.matrix.msc3827.stable",
+    "org.matrix.msc3266",
+    "org.matrix.msc3030",
+    "org.matrix.msc4151",
 ];
 
 /// The room versions of this server, all stable.

@@ -68,5 +68,12 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/rooms/{room_id}/report/{event_id}", post(report::event))
         .v3("/users/{user_id}/report", post(report::user))
         .v1("/rooms/{room_id}/timestamp_to_event", get(timestamp::timestamp_to_event))
+        // As clients in service call them that know them from before they were stable.
+        .route(
+            "/_matrix/client/unstable/org.matrix.msc3030/rooms/{room_id}/timestamp_to_event",
+            get(timestamp::timestamp_to_event),
+        )
+        .route("/_matrix/client/unstable/org.matrix.msc4151/rooms/{room_id}/report", post(report::room))
+        .route("/_matrix/client/unstable/org.matrix.msc4260/users/{user_id}/report", post(report::user))
         .v3("/directory/list/room/{room_id}", get(published::get).put(published::put))
 }

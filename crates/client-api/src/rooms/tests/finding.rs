@@ -235,6 +235,8 @@ async fn the_event_closest_to_a_time_is_found_both_ways() {
     assert_eq!(find(&alice, said[1].1, "b").await.ok(), answer(1));
     assert_eq!(find(&alice, said[1].1 + 1, "f").await.ok(), answer(2));
     assert_eq!(find(&alice, said[1].1 - 1, "b").await.ok(), answer(0));
+    let old = format!("/unstable/org.matrix.msc3030/rooms/{room}/timestamp_to_event?ts={}&dir=f", said[1].1);
+    assert_eq!(server.get_at(Some(&alice), old).await.ok(), answer(1));
     find(&alice, said[2].1 + 1, "f").await.refused(404, "M_NOT_FOUND");
     find(&alice, 1, "b").await.refused(404, "M_NOT_FOUND");
     find(&bob, said[1].1, "f").await.refused(403, "M_FORBIDDEN");

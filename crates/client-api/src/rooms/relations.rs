@@ -3,11 +3,13 @@
 use super::access::Access;
 use super::messages::place;
 use super::timeline::page_of;
+use crate::routes::Routes as _;
 use crate::session::Session;
 use crate::wire::Args;
 use crate::{ApiError, State};
-use axum::Json;
 use axum::extract::{Query, State as Within};
+use axum::routing::get;
+use axum::{Json, Router};
 use base::Order;
 use http::Uri;
 use rooms::{DEPTH_MAX, Depth, Piece, Wanted};
@@ -18,6 +20,20 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use store::Direction;
 use sync_core::PageToken;
+
+/// The endpoints, which some clients still know by the names from before they were in the specification.
+pub(super) fn routes() -> Router<Arc<State>> {
+    const PATH: &str = "/rooms/{room_id}/relations/{event_id}";
+    let (all, of_rel_type, of_event_type) = (get(all), get(of_rel_type), get(of_event_type));
+    let old = |rest: &str| format!("/_matrix/client/unstable{PATH}{rest}");
+    Router::new()
+        .route(&old(""), all.clone())
+        .route(&old("/{rel_type}"), of_rel_type.clone())
+        .route(&old("/{rel_type}/{event_type}"), of_event_type.clone())
+        .v1(PATH, all)
+        .v1(&format!("{PATH}/{{rel_type}}"), of_rel_type)
+        .v1(&format!("{PATH}/{{rel_type}}/{{event_type}}"), of_event_type)
+}
 
 /// How many events a page has if the client does not say.
 const EVENTS_DEFAULT: u64 = 50;

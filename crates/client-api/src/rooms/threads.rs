@@ -3,11 +3,13 @@
 use super::access::{Access, Seen};
 use super::messages::place;
 use crate::limits::Class;
+use crate::routes::Routes as _;
 use crate::session::Session;
 use crate::wire::Args;
 use crate::{ApiError, State};
-use axum::Json;
 use axum::extract::{Query, State as Within};
+use axum::routing::get;
+use axum::{Json, Router};
 use base::Order;
 use http::Uri;
 use ruma::{OwnedRoomId, UserId};
@@ -16,6 +18,14 @@ use serde_json::value::RawValue;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use sync_core::PageToken;
+
+/// The endpoint, which some clients still know by the name that it had as MSC3856.
+pub(super) fn routes() -> Router<Arc<State>> {
+    let threads = get(threads);
+    Router::new()
+        .route("/_matrix/client/unstable/org.matrix.msc3856/rooms/{room_id}/threads", threads.clone())
+        .v1("/rooms/{room_id}/threads", threads)
+}
 
 /// How many threads a page has if the client does not say.
 const THREADS_DEFAULT: u64 = 20;

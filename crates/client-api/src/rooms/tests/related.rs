@@ -50,6 +50,13 @@ async fn relations_are_found_by_their_target_their_type_and_the_type_of_the_even
     assert_eq!(ids(&get(format!("{path}/m.reference")).await), [""; 0]);
     assert_eq!(ids(&get(enc(&own)).await), [""; 0]);
 
+    // The names from before they were in the specification answer alike.
+    for rest in ["", "/m.thread", "/m.thread/m.room.message"] {
+        let old = format!("/unstable/rooms/{}/relations/{path}{rest}", world.room);
+        let old = world.server.get_at(Some(&world.bob), old).await.ok();
+        assert_eq!(ids(&old["chunk"]), ids(&get(format!("{path}{rest}")).await));
+    }
+
     world.redact(&world.alice, &reply).await;
     assert_eq!(ids(&get(format!("{path}/m.thread")).await), [&*dummy]);
 }

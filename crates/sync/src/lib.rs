@@ -20,6 +20,7 @@ mod notifications;
 mod presence;
 mod push_rules;
 mod receipts;
+mod same;
 #[cfg(test)]
 mod tests;
 mod to_device;
@@ -46,6 +47,7 @@ use records::Records;
 use rooms::Rooms;
 use rules::push::Predefined;
 use ruma::{OwnedDeviceId, OwnedUserId};
+use same::SameSyncs;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -171,6 +173,10 @@ pub(crate) struct Inner {
     /// Held by those who look at all rooms of a user.
     pub long: Arc<Semaphore>,
     pub waiting: AtomicUsize,
+    /// The syncs that run, those that ask the same together.
+    pub same: SameSyncs,
+    /// How many responses were put together.
+    pub assembled: AtomicUsize,
     pub ending: watch::Sender<bool>,
     /// How much of the log is read to find what happened. Beyond, all rooms of the user are looked at.
     pub log_read_max: usize,
@@ -208,6 +214,8 @@ impl Syncs {
             counted: Counted::new(config.counts_memory.bytes(), config.predefined_push_rules()),
             long: Arc::new(Semaphore::new(config.initial_syncs_max.max(1))),
             waiting: AtomicUsize::new(0),
+            same: SameSyncs::default(),
+            assembled: AtomicUsize::new(0),
             records,
             rooms,
             clock,
@@ -229,6 +237,13 @@ impl Syncs {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many responses were put together so far, empty ones included. What answers several requests that ask
+    /// the same at the same time counts once.
+    #[must_use]
+    pub fn assembled(&self) -> usize {
+        self.0.assembled.load(Ordering::Relaxed)
     }
 
     /// How many users have synced lately, so that what happens in their rooms is followed for them.

@@ -2,7 +2,9 @@
 
 use crate::active::Active;
 use crate::assemble::Answer;
+use crate::same::Together;
 use crate::{Inner, SyncError, SyncRequest, SyncToken, Syncs};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -16,6 +18,18 @@ struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.active.leave(self.inner.clock.now());
+    }
+}
+
+/// A sync among those that ask the same.
+struct Joined<'a> {
+    inner: &'a Inner,
+    together: Arc<Together>,
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        self.inner.same.leave(&self.together);
     }
 }
 
@@ -45,7 +59,7 @@ impl Syncs {
     ///
     /// [`SyncError::BadFilter`], [`SyncError::NoSuchFilter`], [`SyncError::Overloaded`] if more users sync than
     /// are followed, [`SyncError::Internal`].
-    pub async fn sync(&self, request: SyncRequest) -> Result<String, SyncError> {
+    pub async fn sync(&self, request: SyncRequest) -> Result<Bytes, SyncError> {
         let inner = &self.0;
         let now = inner.clock.now();
         let active = inner.active.enter(&request.user_id, now, || inner.records.view())?;
@@ -58,12 +72,14 @@ impl Syncs {
             // Boxed, so that it takes no memory of those who wait.
             Box::pin(inner.confirm_to_device(&request.user_id, &request.device_id, since.to_device)).await?;
         }
+        let together = Joined { inner, together: inner.same.join(&request) };
         loop {
             let notified = entered.active.notify.notified();
             tokio::pin!(notified);
             // From here on nothing is missed: what the view below does not show will wake.
             notified.as_mut().enable();
-            let answer = inner.answer(&request, &entered.active, since).await?;
+            let newest = SyncToken::new(*inner.records.newest().borrow(), inner.typing.count());
+            let answer = together.together.answer(newest, || inner.answer(&request, &entered.active, since)).await?;
             let token = answer.token;
             if let Some(body) = answer.body {
                 return Ok(body);
@@ -89,7 +105,7 @@ impl Syncs {
             };
             drop(waiting);
             if !woken {
-                return inner.nothing(&inner.records.view(), &request, token);
+                return inner.nothing(&inner.records.view(), &request, token).map(Bytes::from);
             }
         }
     }

@@ -25,21 +25,24 @@ use crate::to_device::{ToDevicePage, to_device_page};
 use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};
 use account_data::AccountData;
 use base::{Order, RoomNum, Stamp, UnixMillis};
+use bytes::Bytes;
 use records::{Membership, MembershipRecord, View};
 use rooms::RoomReader;
 use rules::IgnoredUsers;
 use rules::ignored::IGNORED_USER_LIST;
 use ruma::UserId;
 use std::cell::OnceCell;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use sync_core::{LazyMembers, SentMembers, SyncFilter};
 
 /// What there is to tell.
+#[derive(Clone)]
 pub struct Answer {
     /// Up to where it goes.
     pub token: SyncToken,
     /// The JSON of the response; none if nothing happened.
-    pub body: Option<String>,
+    pub body: Option<Bytes>,
 }
 
 /// What one answer is put together from.
@@ -140,6 +143,7 @@ impl Inner {
         if !may_be_long && changed == Changed::Anywhere {
             return Ok(None);
         }
+        self.assembled.fetch_add(1, Ordering::Relaxed);
         let typing = match since {
             Some(since) => self.typing.changed_after(since.volatile),
             None => Vec::new(),
@@ -183,7 +187,7 @@ impl Inner {
         {
             sent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         }
-        let body = context.response(active, changed, typing)?;
+        let body = context.response(active, changed, typing)?.map(Bytes::from);
         Ok(Some(Answer { token, body }))
     }
 

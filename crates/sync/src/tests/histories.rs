@@ -149,7 +149,7 @@ impl Client {
             let clock = world.clock.clone();
             let syncs =
                 Syncs::with_log_read_max(world.records.clone(), world.rooms.clone(), clock, config, log_read_max);
-            let mut again: Value = serde_json::from_str(&syncs.sync(request.clone()).await.unwrap()).unwrap();
+            let mut again: Value = serde_json::from_slice(&syncs.sync(request.clone()).await.unwrap()).unwrap();
             again["next_batch"] = response["next_batch"].clone();
             assert_eq!(&again, response);
         }

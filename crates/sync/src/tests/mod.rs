@@ -109,7 +109,7 @@ impl World {
     }
 
     pub async fn ask(&self, request: SyncRequest) -> Value {
-        serde_json::from_str(&self.syncs.sync(request).await.unwrap()).unwrap()
+        serde_json::from_slice(&self.syncs.sync(request).await.unwrap()).unwrap()
     }
 
     pub async fn sync(&self, user: &UserId, since: Option<&Value>) -> Value {

@@ -347,7 +347,7 @@ async fn forgetting_a_room_tells_nothing_that_leaving_did_not() {
         let (records, rooms) = (world.records.clone(), world.rooms.clone());
         let syncs = Syncs::with_log_read_max(records, rooms, world.clock.clone(), Config::default(), log_read_max);
         let ask = async |since: &Value| -> Value {
-            serde_json::from_str(&syncs.sync(request(&bob(), Some(token(since)))).await.unwrap()).unwrap()
+            serde_json::from_slice(&syncs.sync(request(&bob(), Some(token(since)))).await.unwrap()).unwrap()
         };
         assert!(ask(&left).await.get("rooms").is_none());
         let told = &ask(&joined).await["rooms"]["leave"][room.as_str()];

@@ -10,7 +10,7 @@ const LONG: Duration = Duration::from_secs(30);
 async fn wait(world: &World, user: &UserId, since: &Value) -> JoinHandle<Value> {
     let request = SyncRequest { timeout: LONG, ..request(user, Some(token(since))) };
     let (syncs, before) = (world.syncs.clone(), world.syncs.waiting());
-    let task = tokio::spawn(async move { serde_json::from_str(&syncs.sync(request).await.unwrap()).unwrap() });
+    let task = tokio::spawn(async move { serde_json::from_slice(&syncs.sync(request).await.unwrap()).unwrap() });
     while world.syncs.waiting() == before {
         tokio::task::yield_now().await;
     }
@@ -121,7 +121,7 @@ async fn what_the_filter_leaves_out_does_not_end_the_wait() {
     let started = Instant::now();
     let draft = Draft::message(alice(), "m.reaction", to_raw_value(&json!({})).unwrap());
     world.rooms.send(&room, draft, None).await.unwrap();
-    let response: Value = serde_json::from_str(&task.await.unwrap()).unwrap();
+    let response: Value = serde_json::from_slice(&task.await.unwrap()).unwrap();
     assert!(response.get("rooms").is_none() && started.elapsed() >= LONG);
     let next: crate::SyncToken = token(&response).parse().unwrap();
     assert_eq!(next.stamp, world.records.view().stamp(), "what was looked at need not be looked at again");
@@ -183,7 +183,7 @@ async fn one_who_was_away_for_long_takes_a_turn_and_one_who_was_not_does_not() {
     tokio::pin!(long);
     assert!(tokio::time::timeout(LONG, &mut long).await.is_err(), "all rooms are looked at, so it needs a turn");
     drop(all_turns);
-    let response: Value = serde_json::from_str(&long.await.unwrap()).unwrap();
+    let response: Value = serde_json::from_slice(&long.await.unwrap()).unwrap();
     assert_eq!(short(&joined(&response, &room)["timeline"]), ["1"]);
     assert_eq!(syncs.0.long.available_permits(), Config::default().initial_syncs_max, "the turn is given back");
 }
@@ -205,4 +205,36 @@ async fn who_was_noted_is_woken_even_if_the_rest_of_the_log_cannot_be_read() {
         drop(to_wake);
         assert!(tokio::time::timeout(Duration::ZERO, woken).await.is_ok(), "woken by note {at}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_the_same_share_what_is_put_together() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let before = world.sync(&bob(), None).await;
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(wait(&world, &bob(), &before).await);
+    }
+    assert_eq!(world.syncs.0.same.len(), 1);
+    let request = SyncRequest { device_id: "OTHER".into(), ..request(&bob(), Some(token(&before))) };
+    let request = SyncRequest { timeout: LONG, ..request };
+    let syncs = world.syncs.clone();
+    let other = tokio::spawn(async move { syncs.sync(request).await.unwrap() });
+    while world.syncs.waiting() < 6 {
+        tokio::task::yield_now().await;
+    }
+    let assembled = world.syncs.assembled();
+    world.say(&room, &alice(), "1").await;
+    for task in waiting {
+        assert_eq!(short(&joined(&task.await.unwrap(), &room)["timeline"]), ["1"]);
+    }
+    let other: Value = serde_json::from_slice(&other.await.unwrap()).unwrap();
+    assert_eq!(short(&joined(&other, &room)["timeline"]), ["1"]);
+    assert_eq!(world.syncs.assembled() - assembled, 2, "one for each device");
+    assert_eq!(world.syncs.0.same.len(), 0, "nothing is kept when all are answered");
+
+    // Who asks later is told what happened later.
+    world.say(&room, &alice(), "2").await;
+    assert_eq!(short(&joined(&world.sync(&bob(), Some(&before)).await, &room)["timeline"]), ["1", "2"]);
 }

@@ -41,6 +41,9 @@ base::config! {
         /// number of times until it is removed here.
         #[example = r#"["a-long-random-word"]"#]
         pub tokens: Vec<Secret<String>>,
+        /// Whether guests may come in: accounts without a password that can read rooms that the world may read,
+        /// and join those that let guests in, until they register.
+        pub guests: bool = false,
         /// Policies that must be accepted to register.
         pub terms: Vec<Terms>,
         /// The secret with which tools make accounts at /_synapse/admin/v1/register, whatever the mode, also

@@ -26,6 +26,8 @@ pub struct SessionInfo {
     pub device_id: OwnedDeviceId,
     /// When the access token expires.
     pub expires_at: Option<UnixMillis>,
+    /// Whether the user is a guest.
+    pub is_guest: bool,
     /// When the device was last seen, as it was last noted.
     seen_at: AtomicU64,
 }
@@ -124,10 +126,12 @@ impl Accounts {
             return Ok(Known::Retiring);
         }
         let seen = view.last_seen(&record.user_id, &record.device_id)?;
+        let is_guest = view.user(&record.user_id)?.is_some_and(|user| user.guest);
         let session = Arc::new(SessionInfo {
             user_id: record.user_id,
             device_id: record.device_id,
             expires_at: record.expires_at,
+            is_guest,
             seen_at: AtomicU64::new(seen.map_or(0, |seen| seen.at.0)),
         });
         self.0.cached.sessions.insert(*hash, session.clone());

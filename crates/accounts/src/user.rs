@@ -92,23 +92,8 @@ impl Accounts {
             }
             None => None,
         };
-        let created_at = self.now();
-        let accepted: BTreeSet<(String, String)> = if user.accepted_terms {
-            let terms = self.config().registration.terms.iter();
-            terms.map(|terms| (terms.policy.clone(), terms.version.clone())).collect()
-        } else {
-            BTreeSet::new()
-        };
-        let terms = accepted.into_iter().map(|(policy, version)| AcceptedTerms { policy, version, at: created_at });
-        let record = UserRecord {
-            password,
-            created_at,
-            deactivated_at: None,
-            erased: false,
-            admin: user.admin,
-            terms: terms.collect(),
-            sessions_begun: 0,
-        };
+        let terms = if user.accepted_terms { self.accepted_terms() } else { Vec::new() };
+        let record = UserRecord { terms, admin: user.admin, ..self.new_record(password) };
         self.change(|changes| {
             if changes.view().user(&user.user_id)?.is_some() {
                 return Err(Error::UserInUse);
@@ -117,6 +102,71 @@ impl Accounts {
             put_found(changes, &user.user_id, &changes.view().profile(&user.user_id)?)
         })
         .await
+    }
+
+    /// Makes an account for a guest, whose name is made up (client-server API, "Guest Access"). It cannot be logged
+    /// in to: what it has is the session that is begun for it.
+    pub async fn create_guest(&self) -> Result<OwnedUserId, Error> {
+        let user = self.user_id(&self.made_up_name())?;
+        let record = UserRecord { guest: true, ..self.new_record(None) };
+        self.change(|changes| {
+            if changes.view().user(&user)?.is_some() {
+                return Err(Error::UserInUse);
+            }
+            changes.put_user(&user, &record)?;
+            Ok(())
+        })
+        .await?;
+        Ok(user)
+    }
+
+    /// Makes a guest a user like others, with this password. The access tokens of the guest end, their devices
+    /// stay.
+    pub async fn upgrade_guest(&self, user: &UserId, password: Secret<String>) -> Result<(), Error> {
+        self.check_strength(&password)?;
+        let password = self.0.hasher.hash(password, &*self.0.random).await?;
+        let upgraded = UserRecord { terms: self.accepted_terms(), ..self.new_record(Some(password)) };
+        let user = user.to_owned();
+        self.revoke(move |changes| {
+            let record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
+            if !record.guest {
+                return Err(Error::UserInUse);
+            }
+            if record.deactivated_at.is_some() {
+                return Err(Error::Deactivated);
+            }
+            let UserRecord { created_at, sessions_begun, .. } = record;
+            changes.put_user(&user, &UserRecord { created_at, sessions_begun, ..upgraded.clone() })?;
+            let mut gone = Vec::new();
+            for (device, _) in changes.view().devices(&user)? {
+                gone.extend(changes.clear_device_tokens(&user, &device)?);
+            }
+            Ok(((), gone))
+        })
+        .await
+    }
+
+    /// What is stored of a new user.
+    fn new_record(&self, password: Option<String>) -> UserRecord {
+        UserRecord {
+            password,
+            created_at: self.now(),
+            deactivated_at: None,
+            erased: false,
+            admin: false,
+            terms: Vec::new(),
+            sessions_begun: 0,
+            guest: false,
+        }
+    }
+
+    /// The policies of the settings, as accepted now.
+    fn accepted_terms(&self) -> Vec<AcceptedTerms> {
+        let terms = self.config().registration.terms.iter();
+        let accepted: BTreeSet<(String, String)> =
+            terms.map(|terms| (terms.policy.clone(), terms.version.clone())).collect();
+        let at = self.now();
+        accepted.into_iter().map(|(policy, version)| AcceptedTerms { policy, version, at }).collect()
     }
 
     /// A user of this agency, deactivated ones included.

@@ -243,6 +243,7 @@ impl From<RoomError> for ApiError {
         match error {
             RoomError::NotFound(_) => Self::not_found(message),
             RoomError::Forbidden(_) => Self::forbidden(message),
+            RoomError::GuestsForbidden => Self::guest_access_forbidden(message),
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::InvalidParam(_) => Self::invalid_param(message),
             RoomError::TooLarge(_) => Self::too_large(message),

@@ -10,6 +10,7 @@ mod directory;
 mod discovery;
 mod encryption;
 mod error;
+mod guests;
 mod limits;
 mod rooms;
 mod route_name;

@@ -1,7 +1,7 @@
 //! Who asks.
 
 use crate::wire::query_param;
-use crate::{ApiError, State};
+use crate::{ApiError, State, guests};
 use accounts::SessionInfo;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::header::AUTHORIZATION;
@@ -25,7 +25,7 @@ impl FromRequestParts<Arc<State>> for ClientAddress {
 }
 
 /// The session of the user who asks. As an extractor it requires a valid access token: 401 `M_MISSING_TOKEN`
-/// or `M_UNKNOWN_TOKEN` without. `Option<Session>` lets those without a token through, and still refuses a
+/// or `M_UNKNOWN_TOKEN` without. Guests have none for what they may not do: 403 `M_GUEST_ACCESS_FORBIDDEN`. `Option<Session>` lets those without a token through, and still refuses a
 /// wrong one.
 #[derive(Clone, Debug)]
 pub(crate) struct Session(pub Arc<SessionInfo>);
@@ -42,7 +42,11 @@ impl FromRequestParts<Arc<State>> for Session {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
-        authenticate(parts, state).await?.ok_or_else(ApiError::missing_token)
+        let session = authenticate(parts, state).await?.ok_or_else(ApiError::missing_token)?;
+        if session.is_guest && !guests::may_ask(&parts.method, parts.uri.path()) {
+            return Err(ApiError::guest_access_forbidden("guests may not do this: register first"));
+        }
+        Ok(session)
     }
 }
 

@@ -29,6 +29,8 @@ pub struct UserRecord {
     pub terms: Vec<AcceptedTerms>,
     /// How many sessions have begun: so that whoever ends all sessions learns of one that begins meanwhile.
     pub sessions_begun: u64,
+    /// A guest: somebody without a password, who may do little until they register.
+    pub guest: bool,
 }
 
 /// A policy that a user has accepted.

@@ -194,7 +194,11 @@ impl Actor {
                 RoomError::from(error)
             }
         })?;
+        let guests_changed = work.guests_changed();
         self.loaded = Some(work.committed().publish(rooms.shared(), stamps));
+        if guests_changed {
+            tokio::spawn(rooms.clone().put_guests_out(self.num));
+        }
         Ok(())
     }
 }

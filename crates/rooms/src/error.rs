@@ -15,6 +15,9 @@ pub enum RoomError {
     /// The room's rules don't allow it.
     #[error("{0}")]
     Forbidden(String),
+    /// The room does not let guests in.
+    #[error("the room does not let guests in")]
+    GuestsForbidden,
     /// The content is not what the specification demands.
     #[error("{0}")]
     BadJson(String),

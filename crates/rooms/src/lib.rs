@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod found;
 mod glance;
+mod guests;
 mod ignored;
 mod listing;
 mod membership;

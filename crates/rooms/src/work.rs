@@ -7,6 +7,7 @@ use crate::actor::Basis;
 use crate::erasures::Erasures;
 use crate::event::{Events, StoredEvent};
 use crate::glance::glance;
+use crate::guests::GUEST_ACCESS;
 use crate::listing::Listing;
 use crate::reader::{kind_text, membership_in};
 use crate::relating::Relations;
@@ -121,6 +122,8 @@ pub(crate) struct Work {
     relations: Relations,
     /// A change was recorded in part.
     pub(crate) is_broken: bool,
+    /// Whether guests may join has changed.
+    guests_changed: bool,
 }
 
 impl Work {
@@ -140,7 +143,18 @@ impl Work {
             written: HashMap::new(),
             relations: Relations::default(),
             is_broken: false,
+            guests_changed: false,
         }
+    }
+
+    /// The room.
+    pub fn num(&self) -> RoomNum {
+        self.num
+    }
+
+    /// Whether the run may have changed whether guests may join.
+    pub fn guests_changed(&self) -> bool {
+        self.guests_changed
     }
 
     /// Whether the run changes the room itself.
@@ -161,6 +175,7 @@ impl Work {
             return Ok(event_id);
         }
         self.expect_account(&draft)?;
+        self.check_guest(&draft)?;
         let timed = draft.timestamp.is_some();
         let change = self.decided(draft)?;
         let event_id = change.pdu.event_id().clone();
@@ -447,6 +462,13 @@ impl Work {
         let current = self.loaded.head.state;
         record.resolved = (state_before != head_before || current != record.state_after).then_some(current);
         self.added.push(Added { nth, num, record: record.clone(), pdu: pdu.clone() });
+        self.added.push(Added { nth, num, record: record.clone(), pdu: change.pdu.clone() });
+        if change.sets.as_ref().is_some_and(|(kind, _)| *kind == StateEventType::RoomGuestAccess)
+            || record.resolved.is_some()
+        {
+            let [before, after] = [head_before, current].map(|state| state.get(&self.changes, GUEST_ACCESS, ""));
+            self.guests_changed |= before? != after?;
+        }
         match &change.sets {
             // The state is what it was, with this entry: nothing else can have changed.
             Some(key) if state_before == head_before && self.loaded.head.state == record.state_after => {

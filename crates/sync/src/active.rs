@@ -246,6 +246,19 @@ impl ActiveUsers {
         if joined { maps.listen(room, &active) } else { maps.unlisten(room, &active) }
     }
 
+    /// Somebody looks at a room without being in it; [`ActiveUsers::unpeek`] ends it.
+    pub fn peek(&self, user: &UserId, room: RoomNum) -> Arc<Active> {
+        let mut maps = self.maps();
+        let active = maps.new_active(user, vec![room]);
+        maps.listen(room, &active);
+        active
+    }
+
+    /// Somebody does not look at a room any more.
+    pub fn unpeek(&self, room: RoomNum, active: &Active) {
+        self.maps().unlisten(room, active);
+    }
+
     /// Something happened in a room: all active users in it will be woken.
     pub fn note_room(&self, room: RoomNum, what: Happening, at: Stamp, to_wake: &mut ToWake) {
         for active in self.listeners(room) {
@@ -313,10 +326,17 @@ impl ActiveUsers {
 
 impl Maps {
     fn add(&mut self, user: &UserId) -> Arc<Active> {
+        let active = self.new_active(user, Vec::new());
+        active.state().loaded = false;
+        self.users.insert(user.to_owned(), active.clone());
+        active
+    }
+
+    fn new_active(&mut self, user: &UserId, rooms: Vec<RoomNum>) -> Arc<Active> {
         self.next_id += 1;
         let state = State {
-            rooms: Vec::new(),
-            loaded: false,
+            rooms,
+            loaded: true,
             meanwhile: Vec::new(),
             events: Recent::new(self.followed),
             receipts: Recent::new(self.followed),
@@ -330,11 +350,8 @@ impl Maps {
             used_at: UnixMillis(0),
             to_wake: false,
         };
-        let user = user.to_owned();
         let (id, notify) = (self.next_id, Notify::new());
-        let active = Arc::new(Active { id, user: user.clone(), notify, state: Mutex::new(state) });
-        self.users.insert(user, active.clone());
-        active
+        Arc::new(Active { id, user: user.to_owned(), notify, state: Mutex::new(state) })
     }
 
     fn load(&mut self, active: &Arc<Active>, mut joined: Vec<RoomNum>, volatile: u64) {

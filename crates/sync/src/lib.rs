@@ -14,6 +14,7 @@ mod changed;
 mod counts;
 mod device_lists;
 mod error;
+mod events;
 mod follow;
 mod json;
 mod notifications;
@@ -31,6 +32,7 @@ mod wait;
 pub use counts::{Counts, RoomCounts};
 pub use device_lists::DeviceLists;
 pub use error::SyncError;
+pub use events::EventsRequest;
 pub use notifications::{NOTIFICATIONS_MAX, Notification, Notifications, Wanted};
 pub use presence::{Presence, PresenceState, Present};
 pub use receipts::Marks;
@@ -52,7 +54,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sync_core::SentMembers;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use typing::Typing;
 use volatile::Volatile;
 
@@ -250,6 +252,16 @@ impl Syncs {
     #[must_use]
     pub fn active_users(&self) -> usize {
         self.0.active.len()
+    }
+
+    /// Waits for a turn to look at all rooms of a user, which few do at the same time. It is over when what is
+    /// answered is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::Internal`].
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, SyncError> {
+        self.0.long.clone().acquire_owned().await.map_err(SyncError::internal)
     }
 
     /// The token that stands for now.

@@ -4,20 +4,59 @@ use crate::active::Active;
 use crate::assemble::Answer;
 use crate::same::Together;
 use crate::{Inner, SyncError, SyncRequest, SyncToken, Syncs};
+use base::RoomNum;
 use bytes::Bytes;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::futures::Notified;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A user's sync, for as long as it runs.
-struct Entered {
-    inner: Arc<Inner>,
-    active: Arc<Active>,
+/// A user who syncs, or looks at a room, for as long as the request runs.
+pub struct Entered {
+    pub inner: Arc<Inner>,
+    pub active: Arc<Active>,
+    /// The room that they look at without being in it.
+    pub peeked: Option<RoomNum>,
+}
+
+impl Entered {
+    /// Waits until something is noted after `token`; false if that does not happen in time. `notified` must have
+    /// been enabled before it was looked at what there is up to the token.
+    pub async fn woken<'a>(
+        &'a self,
+        mut notified: Pin<&mut Notified<'a>>,
+        token: SyncToken,
+        deadline: Instant,
+        ended: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let _waiting = Waiting::new(&self.inner);
+        loop {
+            let woken = tokio::select! {
+                () = notified.as_mut() => true,
+                () = tokio::time::sleep_until(deadline) => false,
+                _ended = ended.wait_for(|ended| *ended) => false,
+            };
+            if !woken || self.active.has_news(token) {
+                return woken;
+            }
+            // Woken for what was looked at already.
+            notified.set(self.active.notify.notified());
+            notified.as_mut().enable();
+            if self.active.has_news(token) {
+                return true;
+            }
+        }
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.active.leave(self.inner.clock.now());
+        match self.peeked {
+            Some(room) => self.inner.active.unpeek(room, &self.active),
+            None => self.active.leave(self.inner.clock.now()),
+        }
     }
 }
 
@@ -63,7 +102,7 @@ impl Syncs {
         let inner = &self.0;
         let now = inner.clock.now();
         let active = inner.active.enter(&request.user_id, now, || inner.records.view())?;
-        let entered = Entered { inner: inner.clone(), active: active.ok_or(SyncError::Overloaded)? };
+        let entered = Entered { inner: inner.clone(), active: active.ok_or(SyncError::Overloaded)?, peeked: None };
         let deadline = Instant::now() + request.timeout.min(inner.config.timeout_max);
         let mut ended = inner.ending.subscribe();
         let mut since = inner.usable(request.since, inner.records.view().stamp());
@@ -78,7 +117,7 @@ impl Syncs {
             tokio::pin!(notified);
             // From here on nothing is missed: what the view below does not show will wake.
             notified.as_mut().enable();
-            let newest = SyncToken::new(*inner.records.newest().borrow(), inner.typing.count());
+            let newest = SyncToken::new(*inner.records.newest().borrow(), inner.volatile_count());
             let answer = together.together.answer(newest, || inner.answer(&request, &entered.active, since)).await?;
             let token = answer.token;
             if let Some(body) = answer.body {
@@ -86,24 +125,7 @@ impl Syncs {
             }
             // There was nothing up to here, so the next look need not go back further.
             since = Some(token);
-            let waiting = Waiting::new(inner);
-            let woken = loop {
-                let woken = tokio::select! {
-                    () = &mut notified => true,
-                    () = tokio::time::sleep_until(deadline) => false,
-                    _ended = ended.wait_for(|ended| *ended) => false,
-                };
-                if !woken || entered.active.has_news(token) {
-                    break woken;
-                }
-                // Woken for what the view did show already.
-                notified.set(entered.active.notify.notified());
-                notified.as_mut().enable();
-                if entered.active.has_news(token) {
-                    break true;
-                }
-            };
-            drop(waiting);
+            let woken = entered.woken(notified, token, deadline, &mut ended).await;
             if !woken {
                 return inner.nothing(&inner.records.view(), &request, token).map(Bytes::from);
             }

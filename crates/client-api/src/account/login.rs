@@ -140,5 +140,5 @@ async fn logout_all(
 
 /// `GET /account/whoami`
 async fn whoami(session: Session) -> Json<Value> {
-    Json(json!({ "user_id": session.user_id, "device_id": session.device_id, "is_guest": false }))
+    Json(json!({ "user_id": session.user_id, "device_id": session.device_id, "is_guest": session.is_guest }))
 }

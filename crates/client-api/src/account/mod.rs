@@ -5,6 +5,8 @@ mod deactivate;
 mod devices;
 mod fallback;
 mod filter;
+#[cfg(test)]
+mod guest_tests;
 mod html;
 mod interactive;
 mod login;

@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod federation;
 mod follow;
+mod initial_sync;
 mod join;
 mod joined_rooms;
 mod members;
@@ -53,6 +54,9 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/rooms/{room_id}/state/{event_type}/", get(state::get_without_key).put(state::put_without_key))
         .v3("/rooms/{room_id}/state/{event_type}/{state_key}", get(state::get).put(state::put))
         .v3("/rooms/{room_id}/event/{event_id}", get(event::event))
+        .v3("/events/{event_id}", get(event::anywhere))
+        .v3("/rooms/{room_id}/initialSync", get(initial_sync::of_room))
+        .v3("/initialSync", get(initial_sync::of_user))
         .v3("/rooms/{room_id}/context/{event_id}", get(context::context))
         .v3("/rooms/{room_id}/messages", get(messages::messages))
         .merge(relations::routes())

@@ -1,5 +1,6 @@
 //! Sync, and what is told through it without being an event of a room: typing, receipts, read markers.
 
+mod events;
 mod notifications;
 mod presence;
 mod read_markers;
@@ -26,6 +27,7 @@ const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
         .v3("/sync", get(sync_events::sync_events))
+        .v3("/events", get(events::events))
         .v3("/notifications", get(notifications::notifications))
         .v3("/presence/{user_id}/status", get(presence::show).put(presence::set))
         .v3("/rooms/{room_id}/typing/{user_id}", put(typing::typing))

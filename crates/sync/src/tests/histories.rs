@@ -1,12 +1,14 @@
 //! For any history, what a client puts together from its syncs is what happened.
 
+use super::forks::dora;
 use super::*;
 use ::rooms::{RoomReader, StoredEvent};
-use base::Order;
+use base::{Order, Stamp};
 use proptest::prelude::*;
+use records::ReceiptKind;
 use std::collections::{BTreeMap, BTreeSet};
 use store::Direction;
-use sync_core::PageToken;
+use sync_core::{PageToken, SyncFilter};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -19,10 +21,43 @@ enum Step {
     BobLeaves,
     AliceInvites,
     AliceKicks,
+    AliceBans,
+    AliceUnbans,
     CarolMoves,
     AliceReads,
-    Sync { limit: u8, after: bool, lazy: bool },
+    BobReads,
+    BobStores {
+        in_room: bool,
+    },
+    BobForgets,
+    /// Alice redacts one of the last events.
+    AliceRedacts(u8),
+    /// Dora, on another server, sends something after one of the last events: history may part.
+    DoraSends {
+        back: u8,
+        what: u8,
+        late: bool,
+    },
+    /// The server starts anew.
+    Restart,
+    Sync {
+        limit: u8,
+        after: bool,
+        lazy: bool,
+        full: bool,
+    },
 }
+
+/// What clients want to see; each history has one of these.
+const FILTERS: [&str; 7] = [
+    "{}",
+    r#"{"room": {"timeline": {"not_types": ["m.room.message"]}}}"#,
+    r#"{"room": {"timeline": {"types": ["m.room.message", "m.room.topic"]}}}"#,
+    r#"{"room": {"timeline": {"not_senders": ["@alice:here.example"]}}}"#,
+    r#"{"room": {"timeline": {"types": []}}}"#,
+    r#"{"room": {"timeline": {"contains_url": true}, "state": {"not_types": ["m.room.name"]}}}"#,
+    r#"{"room": {"state": {"types": ["m.room.topic", "m.room.member"]}, "include_leave": true}}"#,
+];
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -36,22 +71,34 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::AliceInvites),
         1 => Just(Step::AliceKicks),
         1 => Just(Step::CarolMoves),
+        1 => Just(Step::AliceBans),
+        1 => Just(Step::AliceUnbans),
         1 => Just(Step::AliceReads),
-        4 => (0_u8..6, any::<bool>(), any::<bool>()).prop_map(|(limit, after, lazy)| Step::Sync { limit, after, lazy }),
+        1 => Just(Step::BobReads),
+        1 => any::<bool>().prop_map(|in_room| Step::BobStores { in_room }),
+        1 => Just(Step::BobForgets),
+        1 => (0_u8..6).prop_map(Step::AliceRedacts),
+        2 => (0_u8..5, 0_u8..4, any::<bool>()).prop_map(|(back, what, late)| Step::DoraSends { back, what, late }),
+        1 => Just(Step::Restart),
+        5 => (0_u8..6, any::<bool>(), any::<bool>(), proptest::bool::weighted(0.1))
+            .prop_map(|(limit, after, lazy, full)| Step::Sync { limit, after, lazy, full }),
     ]
 }
 
-/// What a client knows of one room.
-#[derive(Default)]
+/// What a client knows of one room, and of its user.
 struct Client {
+    filter: Value,
     since: Option<String>,
     timeline: BTreeMap<Order, String>,
     state: BTreeMap<(String, String), String>,
+    receipts: BTreeMap<(String, String), String>,
+    /// By type, of the room and of the user.
+    stored: [BTreeMap<String, Value>; 2],
     in_room: bool,
 }
 
 impl World {
-    async fn step(&self, room: &RoomId, step: Step) {
+    async fn step(&mut self, room: &RoomId, step: Step) {
         let change = async |sender: &UserId, change: MembershipChange| {
             // What the room's rules refuse is not part of the history.
             drop(self.rooms.change_membership(room, sender, change, None, None).await);
@@ -74,6 +121,47 @@ impl World {
             Step::BobLeaves => change(&bob(), MembershipChange::Leave).await,
             Step::AliceInvites => change(&alice(), MembershipChange::Invite { user: bob() }).await,
             Step::AliceKicks => change(&alice(), MembershipChange::Kick { user: bob() }).await,
+            Step::AliceBans => change(&alice(), MembershipChange::Ban { user: bob() }).await,
+            Step::AliceUnbans => change(&alice(), MembershipChange::Unban { user: bob() }).await,
+            Step::BobReads => {
+                let last = self.newest(room, 1).remove(0);
+                let read_private = Some(last.pdu.event_id().clone());
+                let fully_read = read_private.clone();
+                // Only members have receipts, and only of what they see.
+                drop(
+                    self.syncs
+                        .mark(&bob(), room, &crate::Marks { fully_read, read_private, ..Default::default() })
+                        .await,
+                );
+            }
+            Step::BobStores { in_room } => {
+                self.store(&bob(), in_room.then_some(room), "example.note", &json!({"note": number})).await;
+            }
+            Step::BobForgets => drop(self.rooms.forget(room, &bob()).await),
+            Step::AliceRedacts(back) => {
+                let target = self.newest(room, 6).get(usize::from(back)).map(|event| event.pdu.event_id().clone());
+                let content = to_raw_value(&json!({"redacts": target})).unwrap();
+                let draft = Draft { redacts: target, ..Draft::message(alice(), "m.room.redaction", content) };
+                drop(self.rooms.send(room, draft, None).await);
+            }
+            Step::DoraSends { back, what, late } => {
+                let last = self.newest(room, 5);
+                let after = &last[usize::from(back).min(last.len() - 1)];
+                let at = u64::from(after.pdu.origin_server_ts().0) + if late { 1_000_000 } else { 0 };
+                let (kind, key, content) = match what {
+                    0 => ("m.room.topic", Some(""), json!({"topic": number})),
+                    1 => ("m.room.name", Some(""), json!({"name": number})),
+                    2 => {
+                        ("m.room.power_levels", Some(""), json!({"users": {dora(): 100}, "users_default": number % 3}))
+                    }
+                    _ => ("m.room.message", None, json!({"body": "d", "url": "mxc://x/y"})),
+                };
+                self.receive(room, after, kind, key, &content, UnixMillis(at)).await;
+            }
+            Step::Restart => {
+                let (records, rooms) = (self.records.clone(), self.rooms.clone());
+                self.syncs = Syncs::new(records, rooms, self.clock.clone(), Config::default());
+            }
             Step::CarolMoves => {
                 let reader = self.reader(room);
                 let leave = reader.is_joined(&carol()).unwrap();
@@ -105,10 +193,30 @@ fn id(event: &Value) -> String {
 }
 
 impl Client {
-    async fn sync(&mut self, world: &World, room: &RoomId, limit: u8, use_state_after: bool, lazy: bool) {
-        let filter = json!({"room": {"timeline": {"limit": limit}, "state": {"lazy_load_members": lazy}}});
+    fn new(filter: &str) -> Self {
+        Self {
+            filter: serde_json::from_str(filter).unwrap(),
+            since: None,
+            timeline: BTreeMap::new(),
+            state: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            stored: Default::default(),
+            in_room: false,
+        }
+    }
+
+    fn compiled(&self) -> SyncFilter {
+        SyncFilter::parse(&self.filter.to_string()).unwrap()
+    }
+
+    async fn sync(&mut self, world: &World, room: &RoomId, step: Step) {
+        let Step::Sync { limit, after: use_state_after, lazy, full } = step else { return };
+        let mut filter = self.filter.clone();
+        filter["room"]["timeline"]["limit"] = json!(limit);
+        filter["room"]["state"]["lazy_load_members"] = json!(lazy);
         let device_id = if lazy { "LAZY" } else { "DEVICE" };
         let request = SyncRequest {
+            full_state: full,
             state: if use_state_after { StateChoice::After } else { StateChoice::Before },
             device_id: device_id.into(),
             ..filtered(&bob(), self.since.as_deref(), &filter)
@@ -130,13 +238,21 @@ impl Client {
             if name == "join" && !self.in_room {
                 // What it knows from an earlier stay may be out of date, and of members it may not be told anew.
                 self.state.clear();
+                self.receipts.clear();
             }
             self.take_timeline(&reader, told);
             self.take_state(told, use_state_after);
+            self.take_receipts(told);
+            self.take_stored(0, told);
             self.in_room = name == "join";
         }
+        self.take_stored(1, &response);
+        self.check_stored(world, 1, None);
+        assert_eq!(self.in_room, reader.is_joined(&bob()).unwrap(), "a client knows whether it is in the room");
         if self.in_room {
             self.check_state(&reader);
+            self.check_receipts(world, &reader);
+            self.check_stored(world, 0, Some(room));
         }
         self.since = Some(token(&response).to_owned());
     }
@@ -169,7 +285,9 @@ impl Client {
         if told["timeline"]["limited"] == json!(true) {
             // The client pages back until it meets what it knows.
             let start = PageToken::parse(told["timeline"]["prev_batch"].as_str().unwrap()).unwrap();
-            for event in page_back(reader, start.0) {
+            let filter = self.compiled();
+            let wanted = |event: &Arc<StoredEvent>| filter.timeline.matches_pdu(&event.pdu);
+            for event in page_back(reader, start.0).into_iter().filter(wanted) {
                 self.timeline.insert(event.order, event.pdu.event_id().to_string());
             }
         } else if self.in_room {
@@ -191,9 +309,45 @@ impl Client {
         }
     }
 
+    fn take_receipts(&mut self, told: &Value) {
+        let events = told["ephemeral"]["events"].as_array().into_iter().flatten();
+        for event in events.filter(|event| event["type"] == "m.receipt") {
+            for (event_id, kinds) in event["content"].as_object().unwrap() {
+                for (kind, users) in kinds.as_object().unwrap() {
+                    for user in users.as_object().unwrap().keys() {
+                        self.receipts.insert((user.clone(), kind.clone()), event_id.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_receipts(&self, world: &World, reader: &RoomReader) {
+        let truth = world.records.view().receipts_after(reader.num(), &bob(), Stamp(0), 100).unwrap();
+        let kind = |kind| if kind == ReceiptKind::Public { "m.read" } else { "m.read.private" };
+        let truth = truth
+            .into_iter()
+            .map(|(_, key, record)| ((key.user.to_string(), kind(key.kind).to_owned()), record.event_id.to_string()));
+        assert_eq!(self.receipts, truth.collect());
+    }
+
+    fn take_stored(&mut self, which: usize, told: &Value) {
+        for event in told["account_data"]["events"].as_array().into_iter().flatten() {
+            self.stored[which].insert(event["type"].as_str().unwrap().to_owned(), event["content"].clone());
+        }
+    }
+
+    fn check_stored(&self, world: &World, which: usize, room: Option<&RoomId>) {
+        for datum in world.records.view().account_data_of(&bob(), room).unwrap() {
+            let content: Value = serde_json::from_str(&datum.content).unwrap();
+            assert_eq!(self.stored[which].get(&datum.kind), Some(&content), "{} {room:?}", datum.kind);
+        }
+    }
+
     fn check_state(&self, reader: &RoomReader) {
+        let filter = self.compiled();
         let truth = reader.state_events(reader.state()).unwrap();
-        for event in truth {
+        for event in truth.into_iter().filter(|event| filter.state.matches_pdu(&event.pdu)) {
             let key = (event.pdu.kind().to_string(), event.pdu.state_key().unwrap().to_owned());
             if key.0 == "m.room.member" && !self.state.contains_key(&key) {
                 // Not needed yet, by syncs that load members lazily.
@@ -204,16 +358,21 @@ impl Client {
     }
 }
 
-async fn check(steps: Vec<Step>) {
-    let world = World::new().await;
-    let room = world.room().await;
-    let mut client = Client::default();
-    let end = [Step::BobJoins, Step::Sync { limit: 3, after: false, lazy: false }];
+async fn check(filter: &str, with_dora: bool, steps: Vec<Step>) {
+    let mut world = World::new().await;
+    let room = if with_dora { world.room_with_dora().await } else { world.room().await };
+    if with_dora {
+        world.change(&room, &bob(), MembershipChange::Leave).await;
+    }
+    let mut client = Client::new(filter);
+    let end = [Step::AliceUnbans, Step::BobJoins, Step::Sync { limit: 3, after: false, lazy: false, full: false }];
     let mut told_all = true;
     for step in steps.into_iter().chain(end) {
-        world.step(&room, step).await;
-        if let Step::Sync { limit, after, lazy } = step {
-            client.sync(&world, &room, limit, after, lazy).await;
+        if with_dora || !matches!(step, Step::DoraSends { .. }) {
+            world.step(&room, step).await;
+        }
+        if let Step::Sync { .. } = step {
+            client.sync(&world, &room, step).await;
             told_all = true;
         } else {
             told_all = false;
@@ -222,7 +381,10 @@ async fn check(steps: Vec<Step>) {
     assert!(told_all);
     // Of what bob may see now: if he is a member, all; if he was refused at the end, what he saw then.
     let reader = world.reader(&room);
-    let truth: BTreeSet<Order> = page_back(&reader, Order(i64::MAX)).iter().map(|event| event.order).collect();
+    let filter = client.compiled();
+    let truth = page_back(&reader, Order(i64::MAX)).into_iter();
+    let truth = truth.filter(|event| filter.timeline.matches_pdu(&event.pdu));
+    let truth: BTreeSet<Order> = truth.map(|event| event.order).collect();
     let known: BTreeSet<Order> = client.timeline.keys().copied().collect();
     let missing: Vec<_> = truth.difference(&known).collect();
     assert!(missing.is_empty(), "bob was not told {missing:?}, only {known:?}");
@@ -232,7 +394,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_syncs_together_are_the_truth(steps in proptest::collection::vec(step(), 1..40)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(check(steps));
+    fn the_syncs_together_are_the_truth(
+        filter in proptest::sample::select(FILTERS.to_vec()),
+        with_dora: bool,
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(check(filter, with_dora, steps));
     }
 }

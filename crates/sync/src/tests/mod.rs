@@ -1,5 +1,6 @@
 //! Syncs as their callers see them, on the memory engine.
 
+mod costs;
 mod counts;
 mod devices;
 mod forks;
@@ -60,7 +61,12 @@ pub fn filtered(user: &UserId, since: Option<&str>, filter: &Value) -> SyncReque
 
 impl World {
     pub async fn new() -> Self {
-        let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+        Self::over(Arc::new(MemoryEngine::new())).await
+    }
+
+    /// A world whose records are in this engine.
+    pub async fn over(engine: Arc<dyn store::Engine>) -> Self {
+        let records = Records::open(engine).await.unwrap();
         let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
         let key = rules::SigningKey::generate(owned_server_name!("here.example"), "1", Secret::new([1; 32])).unwrap();
         let random = Arc::new(SeededRandom::new(1));

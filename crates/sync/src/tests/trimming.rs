@@ -22,7 +22,7 @@ async fn told_after(trims: bool) -> Value {
         let rooms = world.rooms.clone();
         let again = Syncs::new(world.records.clone(), rooms, world.clock.clone(), Config::default());
         let answer = again.sync(request(&bob(), Some(token(&since)))).await.unwrap();
-        return serde_json::from_str(&answer).unwrap();
+        return serde_json::from_slice(&answer).unwrap();
     }
     world.sync(&bob(), Some(&since)).await
 }

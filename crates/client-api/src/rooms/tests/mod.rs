@@ -5,6 +5,7 @@ mod creating;
 mod finding;
 mod history;
 mod joining;
+mod peeking;
 mod people;
 mod reading;
 mod related;
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// A server, and requests about rooms to it. Time passes a little with each.
-pub(super) struct Server(crate::testing::Server);
+pub(super) struct Server(pub crate::testing::Server);
 
 impl Server {
     pub async fn start() -> Self {

@@ -193,9 +193,12 @@ impl Inner {
     ) -> Result<DeviceLists, SyncError> {
         let sharing = Sharing { view, user };
         let (mut changed, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        let mut has_moved = false;
         for room in rooms {
-            self.room_members_since(view, user, room, since, (&mut changed, &mut gone))?;
+            has_moved |= self.room_members_since(view, user, room, since, (&mut changed, &mut gone))?;
         }
+        // Who was out of a room was not told meanwhile of those in it.
+        let news = if has_moved { &DeviceNews::Anybody } else { news };
         let mut note = |other: OwnedUserId| -> Result<(), SyncError> {
             if !changed.contains(&other) && (other == user || sharing.is_with(&other)?) {
                 changed.insert(other);
@@ -227,7 +230,8 @@ impl Inner {
         Ok(DeviceLists { changed, left })
     }
 
-    /// Who has come to share a room with a user after `since`, and who has gone from it.
+    /// Who has come to share a room with a user after `since`, and who has gone from it. Answers whether the user's
+    /// own membership has changed.
     fn room_members_since(
         &self,
         view: &View,
@@ -235,19 +239,20 @@ impl Inner {
         room: RoomNum,
         since: Stamp,
         (come, gone): (&mut BTreeSet<OwnedUserId>, &mut BTreeSet<OwnedUserId>),
-    ) -> Result<(), SyncError> {
-        let Some((at, record)) = view.membership(user, room)? else { return Ok(()) };
+    ) -> Result<bool, SyncError> {
+        let Some((at, record)) = view.membership(user, room)? else { return Ok(false) };
         let is_joined = record.membership == Membership::Join;
-        if !is_joined && at <= since {
-            return Ok(());
+        let has_moved = at > since;
+        if !is_joined && !has_moved {
+            return Ok(false);
         }
-        let Some(reader) = self.rooms.reader(view, room)? else { return Ok(()) };
+        let Some(reader) = self.rooms.reader(view, room)? else { return Ok(has_moved) };
         let before = reader.state_at(since.into())?;
-        let was_joined = if at <= since {
-            is_joined
-        } else {
+        let was_joined = if has_moved {
             let member = reader.state_event(before, "m.room.member", user.as_str())?;
             member.is_some_and(|member| membership_in(&member) == Some(MembershipState::Join))
+        } else {
+            is_joined
         };
         match (was_joined, is_joined) {
             (false, false) => {}
@@ -263,7 +268,9 @@ impl Inner {
             }
             (true, true) => {
                 for MemberChange { user, was_shown, is_shown } in member_changes(&reader, before)? {
-                    if is_shown && !was_shown {
+                    // Who has gone and come again may have new keys, which nobody was told of meanwhile.
+                    let is_new = || Ok::<_, RecordsError>(view.device_list_changed(&user)? > Some(since));
+                    if is_shown && (!was_shown || is_new()?) {
                         come.insert(user);
                     } else if was_shown && !is_shown {
                         gone.insert(user);
@@ -287,7 +294,7 @@ impl Inner {
                 gone.append(&mut members);
             }
         }
-        Ok(())
+        Ok(has_moved)
     }
 }
 

@@ -19,6 +19,12 @@ enum Step {
         user: u8,
         room: u8,
     },
+    /// A user leaves a room, somebody has new keys, and the user joins again.
+    Returns {
+        user: u8,
+        room: u8,
+        keys: u8,
+    },
     /// A user has new keys.
     NewKeys {
         user: u8,
@@ -35,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0_u8..4, room.clone()).prop_map(|(user, room)| Step::Moves { user, room }),
         2 => (1_u8..4, room.clone()).prop_map(|(user, room)| Step::Invites { user, room }),
+        3 => (0_u8..4, room.clone(), 0_u8..4).prop_map(|(user, room, keys)| Step::Returns { user, room, keys }),
         4 => (0_u8..4).prop_map(|user| Step::NewKeys { user }),
         1 => room.prop_map(|room| Step::Says { room }),
         4 => Just(Step::Sync),
@@ -91,12 +98,16 @@ impl Story {
                 let how = if invited { MembershipChange::Kick { user } } else { MembershipChange::Invite { user } };
                 change(room, &alice(), how).await;
             }
-            Step::NewKeys { user } => {
-                let records = &self.world.records;
-                let mut changes = records.changes(&records.view());
-                changes.change_device_list(&users()[usize::from(user)]).unwrap();
-                records.commit(changes).await.unwrap();
+            Step::Returns { user, room, keys } => {
+                let user = &users()[usize::from(user)];
+                change(room, user, MembershipChange::Leave).await;
+                // The log is followed while the user is away.
+                self.world.syncs.0.catch_up().unwrap();
+                self.new_keys(keys).await;
+                self.world.syncs.0.catch_up().unwrap();
+                change(room, user, MembershipChange::Join).await;
             }
+            Step::NewKeys { user } => self.new_keys(user).await,
             Step::Says { room } => {
                 let content = to_raw_value(&json!({"body": "b"})).unwrap();
                 let draft = Draft::message(bob(), "m.room.message", content);
@@ -104,6 +115,13 @@ impl Story {
             }
             Step::Sync => {}
         }
+    }
+
+    async fn new_keys(&self, user: u8) {
+        let records = &self.world.records;
+        let mut changes = records.changes(&records.view());
+        changes.change_device_list(&users()[usize::from(user)]).unwrap();
+        records.commit(changes).await.unwrap();
     }
 
     /// Whose devices alice has to know of.

@@ -186,6 +186,7 @@ async fn a_users_settings_follow_them() {
         server.put(user, format!("/user/{}/rooms/{old}/tags/u.x", user.id), json!({"order": 0.5})).await.ok();
         let direct = json!({"@c:example.org": [old]});
         server.put(user, format!("/user/{}/account_data/m.direct", user.id), direct).await.ok();
+        server.put(user, format!("/pushrules/global/room/{old}"), json!({"actions": ["notify"]})).await.ok();
     }
     let new = server.upgraded(&alice, &old, "12").await;
     server.join(&bob, &new).await.ok();
@@ -194,6 +195,10 @@ async fn a_users_settings_follow_them() {
         assert_eq!(tags, json!({"tags": {"u.x": {"order": 0.5}}}));
         let direct = server.get(user, format!("/user/{}/account_data/m.direct", user.id)).await.ok();
         assert_eq!(direct, json!({"@c:example.org": [old, new]}));
+        let rule = server.get(user, format!("/pushrules/global/room/{new}")).await.ok();
+        assert_eq!((&rule["rule_id"], &rule["actions"]), (&json!(new), &json!(["notify"])));
+        let rules = server.get(user, "/pushrules/").await.ok();
+        assert_eq!(rules["global"]["room"].as_array().unwrap().len(), 2, "{rules}");
     }
     // What they change afterwards is theirs.
     let path = format!("/user/{}/rooms/{new}/tags/u.x", bob.id);

@@ -109,7 +109,7 @@ async fn room_of(rooms: &Rooms, members: usize) -> OwnedRoomId {
     room
 }
 
-/// What some messages cost in a room of this size, one after the other.
+/// What some messages cost in a room of this size that is awake, one after the other.
 async fn cost_of_messages(members: usize) -> [usize; 4] {
     let counts = Arc::new(Counts::default());
     let engine = Counted { engine: MemoryEngine::new(), counts: counts.clone() };
@@ -119,8 +119,12 @@ async fn cost_of_messages(members: usize) -> [usize; 4] {
     let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
     let rooms = Rooms::new(records, Arc::new(key), clock, Arc::new(SeededRandom::new(1)), Config::default());
     let room = room_of(&rooms, members).await;
-    counts.take();
-    for number in 0..MESSAGES {
+    for number in 0..SENDERS + MESSAGES {
+        // What the room reads of its state when it wakes up, and of each sender, it keeps in memory: that is of the
+        // order of the state map's height, and is no message's.
+        if number == SENDERS {
+            counts.take();
+        }
         let content = format!(r#"{{"msgtype":"m.text","body":"message {number:04}"}}"#);
         let content = RawValue::from_string(content).expect("JSON");
         let draft = Draft::message(seed::user(number % SENDERS), "m.room.message", content);

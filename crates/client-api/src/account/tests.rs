@@ -512,6 +512,29 @@ async fn an_erased_account_keeps_nothing_but_its_name() {
 }
 
 #[tokio::test]
+async fn what_an_erased_user_sent_is_redacted_for_those_who_come_later() {
+    let server = Server::new().await;
+    let (alice, bob, carol) = (server.user("alice").await, server.user("bob").await, server.user("carol").await);
+    let create = json!({ "preset": "public_chat" });
+    let room = server.post("/_matrix/client/v3/createRoom", Some(&bob.token), &create).await.ok();
+    let room = format!("/_matrix/client/v3/rooms/{}", room["room_id"].as_str().unwrap());
+    let join = format!("{room}/join");
+    server.post(&join, Some(&alice.token), &json!({})).await.ok();
+    let sent =
+        server.put(&format!("{room}/send/m.room.message/1"), Some(&alice.token), &json!({ "body": "hers" })).await;
+    let sent = sent.ok();
+    let body = json!({ "erase": true, "auth": password_of(&alice, None) });
+    server.post(DEACTIVATE, Some(&alice.token), &body).await.ok();
+    server.post(&join, Some(&carol.token), &json!({})).await.ok();
+
+    let event = format!("{room}/event/{}", sent["event_id"].as_str().unwrap());
+    assert_eq!(server.get(&event, Some(&bob.token)).await.ok()["content"], json!({ "body": "hers" }));
+    assert_eq!(server.get(&event, Some(&carol.token)).await.ok()["content"], json!({}));
+    let told = async |user: &User| server.get("/_matrix/client/v3/sync", Some(&user.token)).await.ok().to_string();
+    assert!(told(&bob).await.contains("hers") && !told(&carol).await.contains("hers"));
+}
+
+#[tokio::test]
 async fn an_empty_device_id_is_none_and_queries_are_decoded() {
     let server = Server::with(|config, _| config.access_token_in_query = true).await;
     let path = format!("{REGISTER}?kind=%75ser");

@@ -520,18 +520,19 @@ async fn what_an_erased_user_sent_is_redacted_for_those_who_come_later() {
     let room = format!("/_matrix/client/v3/rooms/{}", room["room_id"].as_str().unwrap());
     let join = format!("{room}/join");
     server.post(&join, Some(&alice.token), &json!({})).await.ok();
-    let sent =
-        server.put(&format!("{room}/send/m.room.message/1"), Some(&alice.token), &json!({ "body": "hers" })).await;
+    let sent = server
+        .put(&format!("{room}/send/m.room.message/1"), Some(&alice.token), &json!({ "body": "her own words" }))
+        .await;
     let sent = sent.ok();
     let body = json!({ "erase": true, "auth": password_of(&alice, None) });
     server.post(DEACTIVATE, Some(&alice.token), &body).await.ok();
     server.post(&join, Some(&carol.token), &json!({})).await.ok();
 
     let event = format!("{room}/event/{}", sent["event_id"].as_str().unwrap());
-    assert_eq!(server.get(&event, Some(&bob.token)).await.ok()["content"], json!({ "body": "hers" }));
+    assert_eq!(server.get(&event, Some(&bob.token)).await.ok()["content"], json!({ "body": "her own words" }));
     assert_eq!(server.get(&event, Some(&carol.token)).await.ok()["content"], json!({}));
     let told = async |user: &User| server.get("/_matrix/client/v3/sync", Some(&user.token)).await.ok().to_string();
-    assert!(told(&bob).await.contains("hers") && !told(&carol).await.contains("hers"));
+    assert!(told(&bob).await.contains("her own words") && !told(&carol).await.contains("her own words"));
 }
 
 #[tokio::test]

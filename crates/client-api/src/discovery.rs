@@ -21,8 +21,9 @@ const VERSIONS: [&str; 3] = ["r0.6.1", "v1.1", "v1.2"];
 /// What a client may use although its version is not among [`VERSIONS`] yet: `m.profile_fields` and the fields
 /// of profiles with their stable names (v1.16), the state after the timeline in sync (v1.16, MSC4222), threads, their
 /// list and relations both ways (v1.4), relations of relations (v1.10), and redactions sent like any event;
-/// the room directory by type (v1.4), jumping to a date (v1.6), room summaries (v1.15), and reports of rooms (v1.13).
-const UNSTABLE_FEATURES: [&str; 11] = [
+/// the room directory by type (v1.4), jumping to a date (v1.6), room summaries (v1.15), and reports of rooms (v1.13);
+/// sliding sync (MSC4186).
+const UNSTABLE_FEATURES: [&str; 12] = [
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc4222",
     "org.matrix.msc3440.stable",
@@ -34,6 +35,7 @@ const UNSTABLE_FEATURES: [&str; 11] = [
     "org.matrix.msc3266",
     "org.matrix.msc3030",
     "org.matrix.msc4151",
+    "org.matrix.simplified_msc3575",
 ];
 
 /// The room versions of this server, all stable.

@@ -85,6 +85,8 @@ impl ApiError {
         profile_too_large: BAD_REQUEST, "M_PROFILE_TOO_LARGE";
         /// A name of a profile field is too long.
         key_too_large: BAD_REQUEST, "M_KEY_TOO_LARGE";
+        /// The position of a sliding sync is not known any more (MSC4186).
+        unknown_pos: BAD_REQUEST, "M_UNKNOWN_POS";
         /// Third-party identifiers are not supported.
         threepid_denied: FORBIDDEN, "M_THREEPID_DENIED";
         /// A signature is wrong or missing.

@@ -230,6 +230,7 @@ impl Changes {
         self.clear(LAST_SEEN, last_seen_key(user, device));
         self.clear_all_to_device(user, device)?;
         self.clear_keys_of_device(user, device)?;
+        self.clear_sliding_connections(user, device);
         self.clear_device_tokens(user, device)
     }
 

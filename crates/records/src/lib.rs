@@ -26,6 +26,7 @@ mod relations;
 mod reports;
 mod rooms;
 mod schema;
+mod sliding;
 pub mod state_map;
 mod stays;
 mod tables;
@@ -60,6 +61,9 @@ pub use rooms::{
     TxnScope,
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
+pub use sliding::{
+    SlidingConnection, SlidingElement, SlidingRequired, SlidingRoom, SlidingScope, SlidingSent, SlidingVersion,
+};
 pub use stays::Stay;
 pub use times::TimedEvent;
 pub use to_device::ToDeviceRecord;

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use store::key::{KeyBuilder, KeyReader};
 use store::{Direction, Hole, Stamped};
 
+/// The most receipts of one user in one room that are read at once.
+const OWN_RECEIPTS_MAX: usize = 100;
+
 /// Who gets to see a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ReceiptKind {
@@ -95,6 +98,32 @@ impl View {
             }
         }
         Ok(receipts)
+    }
+}
+
+impl View {
+    /// The receipts of one user in a room, those of threads included, at most [`OWN_RECEIPTS_MAX`].
+    pub fn receipts_of(
+        &self,
+        room: RoomNum,
+        user: &UserId,
+    ) -> Result<Vec<(Stamp, ReceiptKey, ReceiptRecord)>, RecordsError> {
+        let range = RECEIPT.key().number(room.0).text(user.as_str()).prefix_range();
+        let rows = self.scan(RECEIPT, range, Direction::Forward, OWN_RECEIPTS_MAX)?;
+        rows.iter()
+            .map(|(key, value)| {
+                let mut parts = KeyReader::new(key);
+                let _room_and_user = (parts.number(), parts.text().is_some());
+                let kind = match parts.byte() {
+                    Some(1) => ReceiptKind::Public,
+                    Some(2) => ReceiptKind::Private,
+                    _ => return Err(RECEIPT.corrupt()),
+                };
+                let thread = parts.text().filter(|thread| !thread.is_empty()).map(ToOwned::to_owned);
+                let (stamp, record) = RECEIPT.decode_stamped(value)?;
+                Ok((stamp, ReceiptKey { user: user.to_owned(), kind, thread }, record))
+            })
+            .collect()
     }
 }
 

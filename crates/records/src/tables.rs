@@ -100,6 +100,10 @@ pub(crate) const LOG_TRIMMED: Table = Table::new(65, Family::Points, "log_trimme
 pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");
 pub(crate) const PRESENCE: Table = Table::new(101, Family::Points, "presence");
 
+// Connections of sliding sync: 110 to 114.
+pub(crate) const SLIDING_CONNECTION: Table = Table::new(110, Family::Ranges, "sliding_connection");
+pub(crate) const SLIDING_ROOM: Table = Table::new(111, Family::Ranges, "sliding_room");
+
 // The user directory: 125 to 127.
 pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");
 pub(crate) const FOUND_WORD: Table = Table::new(126, Family::Ranges, "found_word");

@@ -7,6 +7,7 @@ pub mod fields;
 pub mod filter;
 pub mod lazy;
 pub mod recent;
+pub mod sliding;
 pub mod summary;
 pub mod token;
 pub mod window;

@@ -7,6 +7,7 @@
 //! forwards those after it; so a sync token is a page token as well, and clients may pass either to `from`
 //! (client-server API, `GET /rooms/{roomId}/messages`).
 
+use crate::sliding::Position;
 use base::{Order, Stamp};
 use std::fmt;
 use std::str::FromStr;
@@ -70,13 +71,15 @@ impl FromStr for SyncToken {
 pub struct PageToken(pub Order);
 
 impl PageToken {
-    /// The place that a token names, be it one of pagination or one of sync.
+    /// The place that a token names, be it one of pagination, one of sync, or the position of a sliding sync
+    /// (MSC4186, "Connections").
     ///
     /// # Errors
     ///
-    /// [`TokenError`] if it is neither.
+    /// [`TokenError`] if it is none of them.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
-        text.parse().or_else(|_| text.parse::<SyncToken>().map(Self::from))
+        let of_sync = |_| text.parse::<SyncToken>().map(Self::from);
+        text.parse().or_else(of_sync).or_else(|_| text.parse::<Position>().map(Self::from))
     }
 }
 

@@ -16,6 +16,9 @@ pub enum SyncError {
     /// A parameter is wrong: 400 `M_INVALID_PARAM`.
     #[error("{0}")]
     InvalidParam(&'static str),
+    /// The position is none that the connection is at: 400 `M_UNKNOWN_POS` (MSC4186).
+    #[error("the connection is not at this position any more: begin it anew")]
+    UnknownPosition,
     /// The user may not do this: 403 `M_FORBIDDEN`.
     #[error("{0}")]
     Forbidden(&'static str),

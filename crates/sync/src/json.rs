@@ -43,6 +43,17 @@ pub fn push_events<'a>(out: &mut String, name: &str, events: impl IntoIterator<I
     out.push_str("]}");
 }
 
+/// Appends a field `name` that holds `[...]`.
+pub fn push_events_array(out: &mut String, name: &str, events: &[String]) {
+    push_name(out, name);
+    out.push('[');
+    for event in events {
+        separate(out);
+        out.push_str(event);
+    }
+    out.push(']');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

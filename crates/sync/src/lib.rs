@@ -22,6 +22,7 @@ mod presence;
 mod push_rules;
 mod receipts;
 mod same;
+mod sliding;
 #[cfg(test)]
 mod tests;
 mod to_device;
@@ -36,6 +37,7 @@ pub use events::EventsRequest;
 pub use notifications::{NOTIFICATIONS_MAX, Notification, Notifications, Wanted};
 pub use presence::{Presence, PresenceState, Present};
 pub use receipts::Marks;
+pub use sliding::{SlidingForm, SlidingRequest, ToDeviceRequest};
 pub use sync_core::{PageToken, SyncToken, TokenError};
 
 use active::ActiveUsers;
@@ -79,6 +81,9 @@ base::config! {
         pub presence_members_max: usize = 500,
         /// Of how many lazy-loading devices it is remembered which members they were sent, 4 KiB each at most.
         pub lazy_devices_max: usize = 20_000,
+        /// How many connections of sliding sync are kept in memory, with the order of the user's rooms in their
+        /// lists: 100 bytes a room and list. Those beyond are read again when their clients come back.
+        pub sliding_connections_max: usize = 20_000,
     }
 }
 
@@ -167,6 +172,8 @@ pub(crate) struct Inner {
     /// Counts what is only in memory: typing and presence.
     pub volatile: Arc<Volatile>,
     pub typing: Typing,
+    /// The connections of sliding sync that are in use.
+    pub sliding: sliding::Connections,
     pub presence: Presences,
     /// Tells the task that follows the log that somebody types, or that their presence changed.
     pub typed: Arc<Notify>,
@@ -212,6 +219,7 @@ impl Syncs {
             volatile,
             presence: Presences::default(),
             typed: typed.clone(),
+            sliding: sliding::Connections::new(config.sliding_connections_max),
             sent: Cache::new(config.lazy_devices_max.max(1)),
             counted: Counted::new(config.counts_memory.bytes(), config.predefined_push_rules()),
             long: Arc::new(Semaphore::new(config.initial_syncs_max.max(1))),

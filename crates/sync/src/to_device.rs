@@ -31,17 +31,20 @@ impl ToDevicePage {
     }
 }
 
-/// The messages to a device that came after one stamp and up to another, as many as one response tells.
+/// The messages to a device that came after one stamp and up to another, as many as one response tells,
+/// and no more than `events_max`.
 pub fn to_device_page(
     view: &View,
     user: &UserId,
     device: &DeviceId,
     after: Stamp,
     up_to: Stamp,
+    events_max: usize,
 ) -> Result<ToDevicePage, SyncError> {
-    let rows = view.to_device(user, device, after, up_to, TO_DEVICE_PAGE_MAX)?;
+    let events_max = events_max.clamp(1, TO_DEVICE_PAGE_MAX);
+    let rows = view.to_device(user, device, after, up_to, events_max)?;
     let mut page = ToDevicePage::none(up_to);
-    let is_full = rows.len() >= TO_DEVICE_PAGE_MAX;
+    let is_full = rows.len() >= events_max;
     let (mut bytes, mut last) = (0, after);
     for (stamp, record) in rows {
         bytes += record.content.len();

@@ -5,6 +5,7 @@ mod notifications;
 mod presence;
 mod read_markers;
 mod receipt;
+mod sliding;
 mod sync_events;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/events", get(events::events))
         .v3("/notifications", get(notifications::notifications))
         .v3("/presence/{user_id}/status", get(presence::show).put(presence::set))
+        .route("/_matrix/client/v4/sync", post(sliding::stable))
+        .route("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", post(sliding::unstable))
         .v3("/rooms/{room_id}/typing/{user_id}", put(typing::typing))
         .v3("/rooms/{room_id}/receipt/{receipt_type}/{event_id}", post(receipt::receipt))
         .v3("/rooms/{room_id}/read_markers", post(read_markers::read_markers))
@@ -41,6 +44,7 @@ impl From<SyncError> for ApiError {
         match error {
             SyncError::BadFilter(_) => Self::bad_json(message),
             SyncError::NoSuchFilter | SyncError::InvalidParam(_) => Self::invalid_param(message),
+            SyncError::UnknownPosition => Self::unknown_pos(message),
             SyncError::Forbidden(_) => Self::forbidden(message),
             SyncError::PushRule(error) => Self::from(error),
             SyncError::Overloaded => {

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::SyncError;
 use crate::json::{push_name, push_text};
+use base::Stamp;
 use records::AccountDatum;
 use rules::filter::{Facts, Matcher};
 use rules::push::PUSH_RULES;
@@ -55,6 +56,20 @@ impl Context<'_> {
         Ok(events)
     }
 
+    /// The events of the account data that belongs to no room and was written after a stamp, or all of it.
+    pub(crate) fn global_account_data_after(&self, after: Option<Stamp>) -> Result<Vec<String>, SyncError> {
+        let global = match after {
+            None => self.view.account_data_of(self.user(), None)?,
+            Some(_) if !self.own => Vec::new(),
+            Some(after) => {
+                let mut data = self.view.account_data_since(self.user(), after, self.token.stamp)?;
+                data.retain(|datum| datum.room_id.is_none());
+                data
+            }
+        };
+        self.global_account_data(&AccountData { global, is_all: after.is_none(), ..AccountData::default() })
+    }
+
     /// The events of a room's account data: what changed, or all of it for a room that is new to the client.
     pub(super) fn room_account_data(
         &self,
@@ -79,6 +94,11 @@ impl Context<'_> {
             .map(|datum| self.select_fields(event(&datum.kind, &datum.content)))
             .collect()
     }
+}
+
+/// Account data as an event.
+pub fn account_data_event(datum: &AccountDatum) -> String {
+    event(&datum.kind, &datum.content)
 }
 
 fn event(kind: &str, content: &str) -> String {

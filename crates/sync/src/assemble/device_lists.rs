@@ -2,6 +2,7 @@
 
 use super::{Candidate, Context};
 use crate::SyncError;
+use crate::device_lists::DeviceLists;
 use crate::json::{push_name, push_text, separate};
 
 impl Context<'_> {
@@ -14,17 +15,22 @@ impl Context<'_> {
         if lists.is_empty() {
             return Ok(None);
         }
-        let mut out = String::from("{");
-        for (name, users) in [("changed", &lists.changed), ("left", &lists.left)] {
-            push_name(&mut out, name);
-            out.push('[');
-            for user in users {
-                separate(&mut out);
-                push_text(&mut out, user.as_str());
-            }
-            out.push(']');
-        }
-        out.push('}');
-        Ok(Some(out))
+        Ok(Some(device_lists_json(&lists)))
     }
+}
+
+/// Whose devices changed, as the JSON of the section.
+pub fn device_lists_json(lists: &DeviceLists) -> String {
+    let mut out = String::from("{");
+    for (name, users) in [("changed", &lists.changed), ("left", &lists.left)] {
+        push_name(&mut out, name);
+        out.push('[');
+        for user in users {
+            separate(&mut out);
+            push_text(&mut out, user.as_str());
+        }
+        out.push(']');
+    }
+    out.push('}');
+    out
 }

@@ -48,7 +48,8 @@ impl Context<'_> {
     }
 }
 
-fn typing(users: &[OwnedUserId]) -> String {
+/// Who types, as an event.
+pub fn typing(users: &[OwnedUserId]) -> String {
     let mut out = String::from("{\"type\":\"m.typing\",\"content\":{");
     push_name(&mut out, "user_ids");
     out.push('[');

@@ -11,7 +11,7 @@ use sync_core::EventFormat;
 
 impl Context<'_> {
     /// The JSON of an event. `membership` is what the user was to the room at the event, where that is known.
-    pub(super) fn event(
+    pub(crate) fn event(
         &self,
         reader: &RoomReader,
         event: &StoredEvent,
@@ -29,7 +29,7 @@ impl Context<'_> {
 
     /// The JSON of an event of a timeline that leaves a gap, with what relates to the event: that may be in the
     /// gap (client-server API, "Aggregations of child events").
-    pub(super) fn event_with_relations(
+    pub(crate) fn event_with_relations(
         &self,
         reader: &RoomReader,
         event: &StoredEvent,

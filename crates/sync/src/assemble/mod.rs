@@ -14,14 +14,19 @@ mod timeline;
 mod to_device;
 mod unread;
 
-pub use event::says_join;
+pub(crate) use account_data::account_data_event;
+pub(crate) use device_lists::device_lists_json;
+pub(crate) use ephemeral::typing as typing_event;
+pub(crate) use event::says_join;
+pub(crate) use state::parts;
+pub(crate) use timeline::{Seen, Sight};
 
 use crate::active::Active;
 use crate::changed::{Changed, News};
 use crate::counts::Reading;
 use crate::device_lists::DeviceNews;
 use crate::json::{push_events, push_name};
-use crate::to_device::{ToDevicePage, to_device_page};
+use crate::to_device::{TO_DEVICE_PAGE_MAX, ToDevicePage, to_device_page};
 use crate::{FilterChoice, Inner, SyncError, SyncRequest, SyncToken};
 use account_data::AccountData;
 use base::{Order, RoomNum, Stamp, UnixMillis};
@@ -46,7 +51,7 @@ pub struct Answer {
 }
 
 /// What one answer is put together from.
-struct Context<'a> {
+pub(crate) struct Context<'a> {
     inner: &'a Inner,
     request: &'a SyncRequest,
     view: View,
@@ -96,7 +101,7 @@ impl Inner {
     /// What every response has; as it is, the response of a sync in whose time nothing happened.
     pub fn nothing(&self, view: &View, request: &SyncRequest, token: SyncToken) -> Result<String, SyncError> {
         let mut out = format!("{{\"next_batch\":\"{token}\"");
-        push_fields(&mut out, self.device_keys(view, request)?);
+        push_fields(&mut out, self.device_keys(view, &request.user_id, &request.device_id)?);
         out.push('}');
         Ok(out)
     }
@@ -156,7 +161,8 @@ impl Inner {
         }
         let to_device = if waits || !matches!(changed, Changed::Here { own: false, .. }) {
             let after = since.map_or(Stamp(0), |since| since.to_device);
-            to_device_page(&view, &request.user_id, &request.device_id, after, token.stamp)?
+            let (user, device) = (&request.user_id, &request.device_id);
+            to_device_page(&view, user, device, after, token.stamp, TO_DEVICE_PAGE_MAX)?
         } else {
             ToDevicePage::none(token.stamp)
         };
@@ -198,13 +204,58 @@ impl Inner {
     }
 }
 
+impl<'a> Context<'a> {
+    /// What an answer of a sliding sync is put together from. Of the filter only the length of timelines counts,
+    /// which differs from room to room.
+    pub(crate) fn for_sliding(
+        inner: &'a Inner,
+        request: &'a SyncRequest,
+        view: View,
+        (since, token): (Option<SyncToken>, SyncToken),
+        own: bool,
+    ) -> Result<Self, SyncError> {
+        let ignored = view.account_data(&request.user_id, None, IGNORED_USER_LIST)?;
+        Ok(Self {
+            inner,
+            request,
+            view,
+            filter: SyncFilter::none(),
+            since,
+            own,
+            confirmed: since.map(|since| since.stamp),
+            token,
+            now: inner.clock.now(),
+            sent: None,
+            ignored: IgnoredUsers::of_content(ignored.as_deref()),
+            to_device: ToDevicePage::none(token.stamp),
+            devices: DeviceNews::default(),
+            reading: OnceCell::new(),
+        })
+    }
+
+    /// Whether a room is kept from the user, because somebody whom they ignore invites them to it.
+    pub(crate) fn hides(&self, record: &MembershipRecord) -> bool {
+        record.membership == Membership::Invite && self.ignored.contains(&record.sender)
+    }
+
+    /// How many events a timeline has from here on.
+    pub(crate) fn set_timeline_max(&mut self, events_max: usize) {
+        self.filter.timeline_max = events_max.min(sync_core::window::TIMELINE_MAX);
+    }
+
+    /// What is there.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+}
+
 impl Context<'_> {
     fn user(&self) -> &UserId {
         &self.request.user_id
     }
 
     /// Up to where the answer goes in every timeline.
-    fn end(&self) -> Order {
+    pub(crate) fn end(&self) -> Order {
         self.token.stamp.into()
     }
 

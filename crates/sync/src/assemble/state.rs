@@ -177,7 +177,7 @@ impl Context<'_> {
 
 /// Whether history has parted at an event of a window, so that the state changed by more, or by less, than the
 /// events say.
-pub(super) fn parts(window: &Window<Seen>) -> bool {
+pub fn parts(window: &Window<Seen>) -> bool {
     window.events.iter().any(|seen| seen.event.record.resolved.is_some())
 }
 

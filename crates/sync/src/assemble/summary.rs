@@ -39,7 +39,7 @@ impl Context<'_> {
     }
 
     /// The summary of a room as it is now.
-    pub(super) fn summary(&self, reader: &RoomReader) -> Result<Summary, SyncError> {
+    pub(crate) fn summary(&self, reader: &RoomReader) -> Result<Summary, SyncError> {
         #[derive(Deserialize)]
         struct Named {
             name: Option<String>,

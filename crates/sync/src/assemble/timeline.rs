@@ -31,7 +31,7 @@ pub enum Sight {
 
 impl Context<'_> {
     /// The window of the events after `since` and up to `end`.
-    pub(super) fn window(
+    pub(crate) fn window(
         &self,
         reader: &RoomReader,
         since: Option<Stamp>,

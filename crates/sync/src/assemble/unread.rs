@@ -2,7 +2,7 @@
 
 use super::{Candidate, Context, Field};
 use crate::SyncError;
-use crate::counts::Counts;
+use crate::counts::{Counts, RoomCounts};
 use crate::json::{push_name, push_number};
 use base::Stamp;
 use rooms::RoomReader;
@@ -17,6 +17,18 @@ pub struct UnreadSection {
 }
 
 impl Context<'_> {
+    /// What the user has not read of a room that they are in.
+    pub(crate) fn counts(&self, reader: &RoomReader) -> Result<RoomCounts, SyncError> {
+        let reading = match self.reading.get() {
+            Some(reading) => reading,
+            None => {
+                let reading = self.inner.reading(&self.view, self.user())?;
+                self.reading.get_or_init(|| reading)
+            }
+        };
+        reading.counts(self.inner, reader)
+    }
+
     /// The counts of a joined room, which the client knows as they were at `known`.
     pub(super) fn unread(
         &self,
@@ -27,14 +39,7 @@ impl Context<'_> {
         if known.is_some() && !candidate.news.events && !candidate.news.receipts {
             return Ok(UnreadSection::default());
         }
-        let reading = match self.reading.get() {
-            Some(reading) => reading,
-            None => {
-                let reading = self.inner.reading(&self.view, self.user())?;
-                self.reading.get_or_init(|| reading)
-            }
-        };
-        let counts = reading.counts(self.inner, reader)?;
+        let counts = self.counts(reader)?;
         // Who wants nothing of timelines is not woken by what is in them.
         let is_wanted = !self.filter.timeline.matches_nothing();
         let is_news = known.is_none_or(|known| counts.since > known && is_wanted);

@@ -8,6 +8,7 @@ mod histories;
 mod ignored;
 mod marks;
 mod rooms;
+mod sliding;
 mod trimming;
 mod waiting;
 

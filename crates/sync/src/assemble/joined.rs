@@ -34,7 +34,9 @@ impl Context<'_> {
             }
             since => self.window(reader, since, self.end(), Sight::Visible)?,
         };
-        let window = self.without_contradictions(reader, window, self.end())?;
+        let mut window = self.without_contradictions(reader, window, self.end())?;
+        // What the client may still have of an earlier stay, or of a preview, does not go on here.
+        window.limited |= since.is_none() && self.since_stamp().is_some();
         let has_news = is_all || window.limited || window.skipped || !window.events.is_empty();
         let summary =
             (is_all || (has_news && Self::members_changed(&window))).then(|| self.summary(reader)).transpose()?;

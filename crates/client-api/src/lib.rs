@@ -10,6 +10,8 @@ mod directory;
 mod discovery;
 mod encryption;
 mod error;
+#[cfg(test)]
+mod every_endpoint;
 mod guests;
 mod limits;
 mod rooms;

@@ -116,6 +116,13 @@ impl Server {
         Self { router: router(state.clone()), state, clock }
     }
 
+    /// The templates of the paths of all endpoints. A router tells them only to those who debug it.
+    pub fn paths(&self) -> Vec<String> {
+        let shown = format!("{:?}", self.router);
+        let texts = shown.split('"').filter(|text| text.starts_with("/_matrix/")).map(str::to_owned);
+        texts.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Sends a request with these bytes as its body.
     pub async fn send(&self, method: Method, path: &str, token: Option<&str>, body: impl Into<Body>) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, "application/json");

@@ -39,7 +39,16 @@ impl<T: IncomingRequest> FromRequest<Arc<State>> for Wire<T> {
         // Clients leave out a body that has no required field.
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
         let request = http::Request::from_parts(parts, body);
-        T::try_from_http_request(request, &args).map(Self).map_err(refuse)
+        T::try_from_http_request(request, &args).map(Self).map_err(|error| {
+            // Types that try several shapes, or parse a part on its own, don't tell whether the whole is JSON.
+            match (serde_json::from_slice::<serde::de::IgnoredAny>(body), error) {
+                (Err(error), _) => refuse_json(&error),
+                (Ok(_), FromHttpRequestError::Deserialization(DeserializationError::Json(error))) => {
+                    ApiError::bad_json(error.to_string())
+                }
+                (Ok(_), error) => refuse(error),
+            }
+        })
     }
 }
 

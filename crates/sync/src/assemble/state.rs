@@ -149,10 +149,13 @@ impl Context<'_> {
         if scope.known.is_none() {
             needed.insert(self.user());
         }
+        // Whose membership is told anyway is not told as it was before: the client would take the older for the newer.
+        for event in events.iter().filter(|event| *event.pdu.kind() == TimelineEventType::RoomMember) {
+            needed.retain(|user| event.pdu.state_key() != Some(user.as_str()));
+        }
         let keys: Vec<_> = needed.iter().map(|user| (MEMBER, user.as_str())).collect();
         let found = at.get_many(reader.view(), &keys).map_err(SyncError::internal)?;
-        let present: HashSet<EventNum> = events.iter().map(|event| event.num).collect();
-        let mut nums: Vec<EventNum> = found.into_iter().flatten().filter(|num| !present.contains(num)).collect();
+        let mut nums: Vec<EventNum> = found.into_iter().flatten().collect();
         if let Some(sent) = &self.sent
             && scope.known.is_some()
         {

@@ -207,7 +207,8 @@ async fn a_field_of_another_type_is_refused() {
             let is_refused = status == 400 && matches!(errcode, "M_BAD_JSON" | "M_INVALID_PARAM" | "M_MISSING_PARAM");
             if !is_refused {
                 let value = wrong.pointer(&place).unwrap();
-                accepted.push(format!("{} {} {place} = {value}: {status} {}", endpoint.method, endpoint.path, answer.body));
+                accepted
+                    .push(format!("{} {} {place} = {value}: {status} {}", endpoint.method, endpoint.path, answer.body));
                 scene = Scene::new().await;
             }
         }

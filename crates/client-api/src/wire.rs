@@ -86,7 +86,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
         // Raw JSON is passed on as it came: others must be able to read all of it, halves of surrogate pairs and
         // numbers beyond measure are no good to them.
         serde_json::from_slice::<serde_json::Value>(body).map_err(|error| refuse_json(&error))?;
-        serde_json::from_slice(body).map(Self).map_err(|error| refuse_json(&error))
+        serde_json::from_slice(body).map(Self).map_err(|error| ApiError::bad_json(error.to_string()))
     }
 }
 

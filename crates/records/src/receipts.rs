@@ -102,7 +102,7 @@ impl View {
 }
 
 impl View {
-    /// The receipts of one user in a room, those of threads included, at most [`OWN_RECEIPTS_MAX`].
+    /// The receipts of one user in a room, those of threads included, at most `OWN_RECEIPTS_MAX`.
     pub fn receipts_of(
         &self,
         room: RoomNum,

@@ -25,12 +25,20 @@ describe("threads, edits and reactions", () => {
     await server?.stop();
   });
 
+  // Sent past the client's local echoes, which it does not expect to come back before the answer to the request.
+  let transactions = 0;
   const reply = async (person, root, body) => {
-    const { event_id: eventId } = await person.client.sendMessage(roomId, {
-      msgtype: "m.text",
-      body,
-      [RELATES]: { rel_type: "m.thread", event_id: root, is_falling_back: true, "m.in_reply_to": { event_id: root } },
-    });
+    transactions += 1;
+    const { event_id: eventId } = await person.client.http.authedRequest(
+      "PUT",
+      `/rooms/${encodeURIComponent(roomId)}/send/m.room.message/reply-${transactions}`,
+      undefined,
+      {
+        msgtype: "m.text",
+        body,
+        [RELATES]: { rel_type: "m.thread", event_id: root, is_falling_back: true, "m.in_reply_to": { event_id: root } },
+      },
+    );
     return eventId;
   };
 
@@ -78,7 +86,8 @@ describe("threads, edits and reactions", () => {
         sdk.Direction.Backward,
         include,
       );
-      return page.chunk.map((event) => event.event_id);
+      // The client turns the page over: the latest comes last.
+      return page.chunk.map((event) => event.event_id).toReversed();
     };
     assert.deepEqual((await list(alice, sdk.ThreadFilterType.All)).slice(0, 2), [his, hers]);
     const mine = await list(alice, sdk.ThreadFilterType.My);

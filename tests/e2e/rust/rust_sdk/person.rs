@@ -7,7 +7,7 @@ use matrix_sdk::ruma::api::client::account::register::v3 as register;
 use matrix_sdk::ruma::api::client::room::create_room::v3 as create_room;
 use matrix_sdk::ruma::api::client::uiaa::{AuthData, Dummy};
 use matrix_sdk::ruma::{OwnedUserId, RoomId, UserId};
-use matrix_sdk::{Client, Room};
+use matrix_sdk::{Client, Room, ThreadingSupport};
 use matrix_sdk_ui::sync_service::SyncService;
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,8 @@ impl Person {
 
 async fn client(server: &Server) -> Result<Client> {
     let request_config = RequestConfig::new().timeout(Duration::from_secs(60));
-    Ok(Client::builder().homeserver_url(server.url()).request_config(request_config).build().await?)
+    let builder = Client::builder().homeserver_url(server.url()).request_config(request_config);
+    Ok(builder.with_threading_support(ThreadingSupport::Enabled { with_subscriptions: false }).build().await?)
 }
 
 /// Waits until something is there.

@@ -16,7 +16,11 @@ use std::time::Duration;
 const ROOMS: usize = 45;
 
 /// Applies what the room list tells until it shows what is looked for.
-async fn list_until(person: &Person, what: &str, mut is_so: impl FnMut(&[OwnedRoomId]) -> bool) -> Result<Vec<OwnedRoomId>> {
+async fn list_until(
+    person: &Person,
+    what: &str,
+    mut is_so: impl FnMut(&[OwnedRoomId]) -> bool,
+) -> Result<Vec<OwnedRoomId>> {
     let list = person.sync.room_list_service().all_rooms().await?;
     let (entries, controller) = list.entries_with_dynamic_adapters(1_000);
     controller.set_filter(Box::new(new_filter_all(Vec::new())));

@@ -110,11 +110,8 @@ async fn a_thread_has_a_summary_and_a_timeline_of_its_own() -> Result<()> {
         reply.relates_to = Some(Relation::Thread(Thread::plain(root.clone(), last.clone())));
         last = his.send(reply).await?.response.event_id;
     }
-    let thread = hers
-        .timeline_builder()
-        .with_focus(TimelineFocus::Thread { root_event_id: root.clone() })
-        .build()
-        .await?;
+    let thread =
+        hers.timeline_builder().with_focus(TimelineFocus::Thread { root_event_id: root.clone() }).build().await?;
     while !thread.paginate_backwards(10).await? {}
     let mut expected = vec!["What about the budget?".to_owned()];
     expected.extend((0..30).map(|n| format!("answer {n}")));

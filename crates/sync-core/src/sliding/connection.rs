@@ -68,8 +68,6 @@ pub struct Begun {
     pub account_data: bool,
     /// What concerns the keys of devices.
     pub e2ee: bool,
-    /// The subscriptions of threads.
-    pub thread_subscriptions: bool,
 }
 
 /// What is told and not confirmed.

@@ -100,8 +100,6 @@ pub struct Extensions {
     pub e2ee: bool,
     /// Messages to the device (MSC3885).
     pub to_device: bool,
-    /// Subscriptions of threads (MSC4308).
-    pub thread_subscriptions: bool,
 }
 
 /// The rules of a request.

@@ -20,6 +20,10 @@ use sync_core::sliding::{Connection, Draft, Match, Rules, Sent, Wanted};
 /// How many rooms are put together without a turn among the syncs that take long.
 const ROOMS_AT_ONCE: usize = 40;
 
+/// How many rooms that come into view one answer tells; more come with the next one. That bounds what is written
+/// for it: some 100 bytes a room.
+const ROOMS_MAX: usize = 10_000;
+
 /// What a look came to.
 pub enum Outcome {
     /// This.
@@ -173,6 +177,10 @@ impl Run {
         };
         let typed = look.typed(&self.active);
         let mut found = if is_full { look.unseen(&lists, &subscribed) } else { BTreeMap::new() };
+        let is_whole = found.len() <= ROOMS_MAX;
+        if !is_whole {
+            found = found.into_iter().take(ROOMS_MAX).collect();
+        }
         look.add_changed(&mut found, news.as_ref(), &typed, other_direct, |room| Match {
             lists: lists.of_room(room, &rules.lists),
             subscribed: subscribed.get(&room).copied(),
@@ -195,7 +203,7 @@ impl Run {
         }
         live.lists = (!rules.lists.is_empty()).then_some(lists);
         live.direct = Some(direct);
-        live.scanned = Some(Scanned { version: self.version, token, rules: request });
+        live.scanned = is_whole.then_some(Scanned { version: self.version, token, rules: request });
         self.since = Some(token);
         Ok(Outcome::Told(told))
     }
@@ -269,12 +277,13 @@ impl<'a> Look<'a> {
                 self.draft.tell(self.connection, room, sent);
             }
         }
-        let other_direct = self
-            .connection
-            .rooms()
-            .filter(|(room, sent)| other_direct && sent.is_dm != self.direct.contains(room))
-            .map(|(room, _)| room);
-        for room in other_direct.chain(typed.iter().copied()).collect::<Vec<_>>() {
+        let mut others = typed.to_vec();
+        if other_direct {
+            let told = self.connection.rooms();
+            let changed = told.filter(|(room, sent)| sent.is_dm != self.direct.contains(room));
+            others.extend(changed.map(|(room, _)| room));
+        }
+        for room in others {
             let rules = rules_of(room);
             if !rules.is_none() {
                 found.entry(room).or_insert(rules);

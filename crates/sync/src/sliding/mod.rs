@@ -72,8 +72,6 @@ pub struct SlidingRequest {
     pub rules: Rules,
     /// What it wants of its to-device messages, if they are among what it wants.
     pub to_device: ToDeviceRequest,
-    /// At most how many changed subscriptions of threads it wants, if they are among what it wants.
-    pub thread_subscriptions_max: Option<usize>,
     /// How long to wait for something to tell; bounded by [`crate::Config::timeout_max`]. A connection that
     /// begins never waits.
     pub timeout: Duration,
@@ -138,7 +136,7 @@ impl Syncs {
             superseded.as_mut().enable();
             let (back, outcome) = run.step().await?;
             run = back;
-            let Some(told) = outcome else { return Ok(run.superseded()) };
+            let Some(told) = outcome else { return run.superseded() };
             let token = told.token;
             if !told.is_empty() || !waits {
                 return run.finish(told).await;
@@ -146,7 +144,7 @@ impl Syncs {
             // When the time is up, one more look tells what the lists count now.
             waits = tokio::select! {
                 woken = entered.woken(notified, token, deadline, &mut ended) => woken,
-                () = &mut superseded => return Ok(run.superseded()),
+                () = &mut superseded => return run.superseded(),
             };
         }
     }
@@ -195,9 +193,7 @@ impl Run {
     /// Changes the connection as the answer tells, and puts the response together.
     async fn finish(self, told: Told) -> Result<String, SyncError> {
         let Self { inner, request, slot, turn, draft, .. } = self;
-        let Some((version, save)) = slot.settle(turn, draft, told.token) else {
-            return Ok(nothing_at(&request));
-        };
+        let Some((version, save)) = slot.settle(turn, draft, told.token) else { return nothing_at(&request) };
         if let Some(save) = save
             && let Err(error) = inner.save_connection(&request, save).await
         {
@@ -212,12 +208,13 @@ impl Run {
 
     /// The answer to a request that another one has taken the place of: its client does not look at it any
     /// more, so it leaves the client where it was.
-    fn superseded(&self) -> String {
+    fn superseded(&self) -> Result<String, SyncError> {
         nothing_at(&self.request)
     }
 }
 
-fn nothing_at(request: &SlidingRequest) -> String {
-    let told = Told::default();
-    told.response(request.position.as_deref().unwrap_or_default(), request.txn_id.as_deref())
+fn nothing_at(request: &SlidingRequest) -> Result<String, SyncError> {
+    // One that began the connection has no place to go back to.
+    let position = request.position.as_deref().ok_or(SyncError::UnknownPosition)?;
+    Ok(Told::default().response(position, request.txn_id.as_deref()))
 }

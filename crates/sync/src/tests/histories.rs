@@ -11,7 +11,7 @@ use store::Direction;
 use sync_core::{PageToken, SyncFilter};
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub enum Step {
     AliceSays,
     BobSays,
     Topic,
@@ -59,7 +59,7 @@ const FILTERS: [&str; 7] = [
     r#"{"room": {"state": {"types": ["m.room.topic", "m.room.member"]}, "include_leave": true}}"#,
 ];
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::AliceSays),
         2 => Just(Step::BobSays),
@@ -98,7 +98,7 @@ struct Client {
 }
 
 impl World {
-    async fn step(&mut self, room: &RoomId, step: Step) {
+    pub async fn step(&mut self, room: &RoomId, step: Step) {
         let change = async |sender: &UserId, change: MembershipChange| {
             // What the room's rules refuse is not part of the history.
             drop(self.rooms.change_membership(room, sender, change, None, None).await);
@@ -178,7 +178,7 @@ impl World {
 }
 
 /// The events up to a place that bob may see, newest first.
-fn page_back(reader: &RoomReader, from: Order) -> Vec<Arc<StoredEvent>> {
+pub fn page_back(reader: &RoomReader, from: Order) -> Vec<Arc<StoredEvent>> {
     let page = reader.timeline(Order(i64::MIN), from, Direction::Backward, 10_000).unwrap();
     let visible = reader.visible(&bob(), &page).unwrap();
     page.into_iter().zip(visible).filter(|(_, visible)| visible.is_some()).map(|(event, _)| event).collect()

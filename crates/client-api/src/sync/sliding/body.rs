@@ -53,9 +53,6 @@ pub(super) struct Extensions {
     account_data: Option<Scoped>,
     receipts: Option<Scoped>,
     typing: Option<Scoped>,
-    thread_subscriptions: Option<Threads>,
-    #[serde(rename = "io.element.msc4308.thread_subscriptions")]
-    unstable_thread_subscriptions: Option<Threads>,
 }
 
 /// `e2ee` (MSC3884).
@@ -72,26 +69,12 @@ pub(super) struct ToDevice {
     pub(super) since: Option<String>,
 }
 
-/// `thread_subscriptions` (MSC4308).
-#[derive(Debug, Deserialize)]
-pub(super) struct Threads {
-    enabled: Option<bool>,
-    pub(super) limit: Option<u64>,
-}
-
 /// An extension for some rooms (MSC3959, MSC3960, MSC3961).
 #[derive(Debug, Deserialize)]
 pub(super) struct Scoped {
     enabled: Option<bool>,
     lists: Option<Vec<String>>,
     rooms: Option<Vec<String>>,
-}
-
-impl Extensions {
-    /// The extension for subscriptions of threads, by either of its names.
-    pub(super) fn threads(&self) -> Option<&Threads> {
-        self.thread_subscriptions.as_ref().or(self.unstable_thread_subscriptions.as_ref())
-    }
 }
 
 impl From<&Extensions> for sliding::Extensions {
@@ -103,7 +86,6 @@ impl From<&Extensions> for sliding::Extensions {
             typing: scope(extensions.typing.as_ref()),
             e2ee: extensions.e2ee.as_ref().is_some_and(|switch| is(switch.enabled)),
             to_device: extensions.to_device.as_ref().is_some_and(|to_device| is(to_device.enabled)),
-            thread_subscriptions: extensions.threads().is_some_and(|threads| is(threads.enabled)),
         }
     }
 }

@@ -27,7 +27,6 @@ struct Asked {
     txn_id: Option<String>,
     rules: Rules,
     to_device: ToDeviceRequest,
-    thread_subscriptions_max: Option<usize>,
     presence: PresenceState,
 }
 
@@ -43,7 +42,6 @@ async fn answer(state: &State, session: Session, asked: Asked) -> Result<Respons
         position: asked.position,
         rules: asked.rules,
         to_device: asked.to_device,
-        thread_subscriptions_max: asked.thread_subscriptions_max,
         timeout: Duration::from_millis(asked.timeout.unwrap_or_default()),
         form: asked.form,
         txn_id: asked.txn_id,
@@ -58,13 +56,9 @@ async fn answer(state: &State, session: Session, asked: Asked) -> Result<Respons
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// What a client wants of its to-device messages, and of the subscriptions of threads.
-fn beside(extensions: &Extensions) -> (ToDeviceRequest, Option<usize>) {
-    let count = |limit: Option<u64>| limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let to_device = extensions.to_device.as_ref();
-    let to_device = ToDeviceRequest {
-        since: to_device.and_then(|to_device| to_device.since.clone()),
-        limit: count(to_device.and_then(|to_device| to_device.limit)),
-    };
-    (to_device, count(extensions.threads().and_then(|threads| threads.limit)))
+/// What a client wants of its to-device messages.
+fn to_device(extensions: &Extensions) -> ToDeviceRequest {
+    let Some(to_device) = &extensions.to_device else { return ToDeviceRequest::default() };
+    let limit = to_device.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    ToDeviceRequest { since: to_device.since.clone(), limit }
 }

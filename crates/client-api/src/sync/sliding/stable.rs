@@ -1,7 +1,7 @@
 //! `POST /_matrix/client/v4/sync` (MSC4186)
 
 use super::body::{Extensions, Filter, presence};
-use super::{Asked, answer, beside};
+use super::{Asked, answer, to_device};
 use crate::session::Session;
 use crate::wire::Body;
 use crate::{ApiError, State};
@@ -69,7 +69,7 @@ pub(crate) async fn stable(
     session: Session,
     Body(request): Body<Request>,
 ) -> Result<Response, ApiError> {
-    let (to_device, thread_subscriptions_max) = beside(&request.extensions);
+    let to_device = to_device(&request.extensions);
     let lists = request.lists.into_iter().map(|(name, list)| {
         let count = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
         let rule = ListRule {
@@ -96,7 +96,6 @@ pub(crate) async fn stable(
         txn_id: None,
         rules,
         to_device,
-        thread_subscriptions_max,
         presence: presence(request.set_presence.as_deref())?,
     };
     answer(&state, session, asked).await

@@ -2,7 +2,7 @@
 //! in service speak it.
 
 use super::body::{Extensions, Filter, presence};
-use super::{Asked, answer, beside};
+use super::{Asked, answer, to_device};
 use crate::session::Session;
 use crate::wire::Body;
 use crate::{ApiError, State};
@@ -64,7 +64,7 @@ pub(crate) async fn unstable(
     let parameters = extract::Query::<Parameters>::try_from_uri(&uri);
     let extract::Query(parameters) = parameters.map_err(|error| ApiError::invalid_param(error.body_text()))?;
     let me = &session.user_id;
-    let (to_device, thread_subscriptions_max) = beside(&request.extensions);
+    let to_device = to_device(&request.extensions);
     let count = |place: u64| usize::try_from(place).unwrap_or(usize::MAX);
     let lists = request.lists.into_iter().map(|(name, list)| {
         let ranges = list.ranges.map(|ranges| ranges.into_iter().map(|(first, last)| (count(first), count(last))));
@@ -89,7 +89,6 @@ pub(crate) async fn unstable(
         txn_id: request.txn_id,
         rules,
         to_device,
-        thread_subscriptions_max,
         presence: presence(parameters.set_presence.as_deref())?,
     };
     answer(&state, session, asked).await

@@ -1,6 +1,8 @@
 //! Sliding syncs as their callers see them.
 
 mod connection;
+mod cost;
+mod histories;
 mod lists;
 mod rooms;
 
@@ -40,7 +42,6 @@ pub fn sliding(position: Option<&Value>, rules: &Rules) -> SlidingRequest {
         position: position.map(|response| response["pos"].as_str().unwrap().to_owned()),
         rules: rules.clone(),
         to_device: ToDeviceRequest::default(),
-        thread_subscriptions_max: None,
         timeout: Duration::ZERO,
         form: SlidingForm::Stable,
         txn_id: None,

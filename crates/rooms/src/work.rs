@@ -462,7 +462,6 @@ impl Work {
         let current = self.loaded.head.state;
         record.resolved = (state_before != head_before || current != record.state_after).then_some(current);
         self.added.push(Added { nth, num, record: record.clone(), pdu: pdu.clone() });
-        self.added.push(Added { nth, num, record: record.clone(), pdu: change.pdu.clone() });
         if change.sets.as_ref().is_some_and(|(kind, _)| *kind == StateEventType::RoomGuestAccess)
             || record.resolved.is_some()
         {

@@ -267,7 +267,8 @@ impl Client {
                 Syncs::with_log_read_max(world.records.clone(), world.rooms.clone(), clock, config, log_read_max);
             let mut again: Value = serde_json::from_slice(&syncs.sync(request.clone()).await.unwrap()).unwrap();
             again["next_batch"] = response["next_batch"].clone();
-            assert_eq!(&again, response);
+            // How much is unread may be told again by a sync that looks at all rooms.
+            assert_eq!(without_unread(again), without_unread(response.clone()));
         }
     }
 
@@ -402,4 +403,17 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(check(filter, with_dora, steps));
     }
+}
+
+/// A response without how much is unread in its rooms.
+fn without_unread(mut response: Value) -> Value {
+    for room in response
+        .pointer_mut("/rooms/join")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flat_map(|rooms| rooms.values_mut())
+    {
+        room.as_object_mut().unwrap().remove("unread_notifications");
+    }
+    response
 }

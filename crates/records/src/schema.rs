@@ -2,6 +2,7 @@
 
 use crate::codec::{self, RecordsError};
 use crate::tables::SCHEMA;
+use std::cmp::Ordering;
 use store::{Batch, CommitError, Engine, Expect, StoreError, Write};
 
 /// The layout that this program reads and writes.
@@ -19,6 +20,15 @@ pub enum OpenError {
         /// The version of the data.
         found: u32,
     },
+    /// An older Chancery wrote the store, in a layout that this one would misread.
+    #[error(
+        "the data has schema version {found}, and this version of Chancery reads only version {SCHEMA_VERSION}: \
+         run the version that wrote the data"
+    )]
+    Older {
+        /// The version of the data.
+        found: u32,
+    },
     /// The engine failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -30,12 +40,16 @@ pub enum OpenError {
     Records(#[from] RecordsError),
 }
 
-/// Refuses a newer layout, and marks an empty store with this one.
+/// Refuses any other layout, and marks an empty store with this one.
 pub(crate) async fn check(engine: &dyn Engine) -> Result<(), OpenError> {
     let key = SCHEMA.key().build();
     if let Some(bytes) = engine.snapshot().get(SCHEMA.family, &key)? {
         let found: u32 = SCHEMA.decode(&bytes)?;
-        return if found > SCHEMA_VERSION { Err(OpenError::Newer { found }) } else { Ok(()) };
+        return match found.cmp(&SCHEMA_VERSION) {
+            Ordering::Less => Err(OpenError::Older { found }),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(OpenError::Newer { found }),
+        };
     }
     let batch = Batch {
         expects: vec![Expect { family: SCHEMA.family, key: key.clone(), value: None }],

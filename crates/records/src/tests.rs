@@ -259,14 +259,20 @@ async fn numbers_are_never_given_twice_also_over_a_restart_and_by_two_processes(
 }
 
 #[tokio::test]
-async fn a_store_of_a_newer_schema_is_refused_in_words() {
-    let engine = Arc::new(MemoryEngine::new());
-    open(&engine).await.unwrap();
-    let value = codec::encode(&(SCHEMA_VERSION + 1));
-    let key = tables::SCHEMA.key().build();
-    let write = Write::Put { family: tables::SCHEMA.family, key: key.into(), value: value.into() };
-    engine.commit(Batch { writes: vec![write], ..Batch::default() }).await.unwrap();
-    let error = open(&engine).await.err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found } if found == SCHEMA_VERSION + 1));
-    assert!(error.to_string().contains(&format!("schema version {}", SCHEMA_VERSION + 1)), "{error}");
+async fn a_store_of_another_schema_is_refused_in_words() {
+    for version in [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1] {
+        let engine = Arc::new(MemoryEngine::new());
+        open(&engine).await.unwrap();
+        let value = codec::encode(&version);
+        let key = tables::SCHEMA.key().build();
+        let write = Write::Put { family: tables::SCHEMA.family, key: key.into(), value: value.into() };
+        engine.commit(Batch { writes: vec![write], ..Batch::default() }).await.unwrap();
+        let error = open(&engine).await.err().unwrap();
+        match error {
+            OpenError::Older { found } => assert_eq!(found, SCHEMA_VERSION - 1),
+            OpenError::Newer { found } => assert_eq!(found, SCHEMA_VERSION + 1),
+            ref other => panic!("{other}"),
+        }
+        assert!(error.to_string().contains(&format!("schema version {version}")), "{error}");
+    }
 }

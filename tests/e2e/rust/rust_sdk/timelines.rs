@@ -1,14 +1,17 @@
-//! Timelines: paging back, edits, reactions, redactions, receipts, typing.
+//! Timelines: paging back, edits, reactions, redactions, threads, receipts, typing.
 
 use crate::person::{Person, until, until_so};
 use crate::server::Server;
 use anyhow::{Context as _, Result};
 use matrix_sdk::Room;
 use matrix_sdk::room::edit::EditedContent;
-use matrix_sdk::ruma::events::room::message::{RoomMessageEventContent, RoomMessageEventContentWithoutRelation};
+use matrix_sdk::ruma::events::relation::Thread;
+use matrix_sdk::ruma::events::room::message::{
+    Relation, RoomMessageEventContent, RoomMessageEventContentWithoutRelation,
+};
 use matrix_sdk::ruma::{OwnedEventId, UserId};
 use matrix_sdk_ui::Timeline;
-use matrix_sdk_ui::timeline::{EventTimelineItem, RoomExt as _};
+use matrix_sdk_ui::timeline::{EventTimelineItem, RoomExt as _, TimelineFocus};
 
 /// Alice and Bob, joined to one room.
 async fn two_in_a_room(server: &Server) -> Result<(Person, Room, Person, Room)> {
@@ -92,6 +95,37 @@ async fn edits_reactions_and_redactions_reach_the_other() -> Result<()> {
     until_so("the redaction", async || {
         let item = theirs.item_by_event_id(&event_id).await;
         Ok(item.is_none_or(|item| item.content().is_redacted()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_has_a_summary_and_a_timeline_of_its_own() -> Result<()> {
+    let server = Server::start().await?;
+    let (_alice, hers, _bob, his) = two_in_a_room(&server).await?;
+    let root = say(&hers, "What about the budget?").await?;
+    let mut last = root.clone();
+    for n in 0..30 {
+        let mut reply = RoomMessageEventContent::text_plain(format!("answer {n}"));
+        reply.relates_to = Some(Relation::Thread(Thread::plain(root.clone(), last.clone())));
+        last = his.send(reply).await?.response.event_id;
+    }
+    // On a device to which the replies don't come one by one: what the client has of a thread already makes it stop
+    // paging before the root.
+    let phone = Person::login(&server, "alice").await?;
+    let room = phone.room(hers.room_id()).await?;
+    let focus = TimelineFocus::Thread { root_event_id: root.clone() };
+    let thread = room.timeline_builder().with_focus(focus).build().await?;
+    while !thread.paginate_backwards(10).await? {}
+    let mut expected = vec!["What about the budget?".to_owned()];
+    expected.extend((0..30).map(|n| format!("answer {n}")));
+    until_so("the root and all replies, in order", async || Ok(bodies(&thread).await == expected)).await?;
+
+    let late = room.timeline().await?;
+    while !late.paginate_backwards(50).await? {}
+    until_so("the summary", async || {
+        let summary = late.item_by_event_id(&root).await.and_then(|item| item.content().thread_summary());
+        Ok(summary.is_some_and(|summary| summary.num_replies == 30))
     })
     .await
 }

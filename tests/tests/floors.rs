@@ -15,18 +15,19 @@ const FLOORS: &[(u8, &[&str])] = &[
     (2, &["room-core", "sync-core", "delivery-core", "policy"]),
     (3, &["store"]),
     (4, &["store-rocksdb", "records"]),
-    (5, &["remote"]),
+    (5, &["remote", "mailer"]),
     (6, &["rooms", "accounts", "devices", "media"]),
-    (7, &["sync", "federation", "delivery", "followers"]),
-    (8, &["client-api", "federation-api", "admin-api"]),
-    (9, &["chancery"]),
-    (10, &["tests"]),
+    (7, &["sync", "federation", "delivery", "search"]),
+    (8, &["face"]),
+    (9, &["client-api", "federation-api", "admin-api"]),
+    (10, &["chancery"]),
+    (11, &["tests"]),
 ];
 
 /// Packages that live only in some crates.
 const HOMES: &[(&str, &[&str])] = &[
     ("rocksdb", &["store-rocksdb"]),
-    ("axum", &["client-api", "federation-api", "admin-api", "appservice-sdk"]),
+    ("axum", &["face", "client-api", "federation-api", "admin-api", "appservice-sdk"]),
     ("reqwest", &["remote", "delivery", "media", "accounts", "appservice-sdk"]),
     ("clap", &["chancery"]),
     ("getrandom", &["base"]),

@@ -9,22 +9,19 @@ mod account;
 mod directory;
 mod discovery;
 mod encryption;
-mod error;
 #[cfg(test)]
 mod every_endpoint;
 mod guests;
 mod limits;
 mod rooms;
-mod route_name;
 mod routes;
 mod session;
 mod sync;
 #[cfg(test)]
 mod testing;
-mod wire;
 
 pub use account::{Interactive, Nonces};
-pub use error::ApiError;
+pub use face::ApiError;
 pub use limits::{Limits, Rate, RateLimits};
 pub use session::ClientAddress;
 
@@ -32,6 +29,7 @@ use accounts::Accounts;
 use axum::Router;
 use base::config::ByteSize;
 use base::{Clock, Random};
+use face::{route_name, wire};
 use records::Records;
 use ruma::OwnedServerName;
 use std::sync::Arc;
@@ -82,6 +80,12 @@ pub struct State {
     pub interactive: Interactive,
     /// What tools that make accounts have to sign; begins empty, as [`Nonces::default`].
     pub nonces: Nonces,
+}
+
+impl wire::BodyLimit for State {
+    fn body_bytes_max(&self) -> usize {
+        self.config.body_bytes_max.bytes()
+    }
 }
 
 /// All endpoints of one agency.

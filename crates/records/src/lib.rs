@@ -14,6 +14,7 @@ mod codec;
 mod device_keys;
 mod directory;
 mod endings;
+mod followers;
 mod ids;
 mod key_backup;
 mod log;

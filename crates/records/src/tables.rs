@@ -94,6 +94,7 @@ pub(crate) const ENDED: Table = Table::new(61, Family::Points, "ended");
 pub(crate) const DEPARTING: Table = Table::new(62, Family::Points, "departing");
 pub(crate) const ERASED: Table = Table::new(63, Family::Points, "erased");
 pub(crate) const ERASED_LAST: Table = Table::new(64, Family::Points, "erased_last");
+pub(crate) const FOLLOWER: Table = Table::new(4, Family::Ranges, "follower");
 pub(crate) const LOG_TRIMMED: Table = Table::new(65, Family::Points, "log_trimmed");
 
 // What users have read, and who is there: 100 to 109.

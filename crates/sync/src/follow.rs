@@ -91,10 +91,11 @@ impl Inner {
     }
 
     /// Trims the log, once there is enough of it that nobody needs: not what is kept for syncs, and not what this
-    /// task has not read yet.
+    /// task or another follower of the log has not read yet.
     pub async fn trim_log(&self, kept: u64, at_once: u64) -> Result<(), SyncError> {
         let view = self.records.view();
-        let up_to = Stamp(view.stamp().0.saturating_sub(kept)).min(self.active.followed());
+        let slowest = view.slowest_follower()?.unwrap_or(view.stamp());
+        let up_to = Stamp(view.stamp().0.saturating_sub(kept)).min(self.active.followed()).min(slowest);
         let trimmed = Stamp(self.log_trimmed.load(Ordering::Relaxed));
         if up_to.0.saturating_sub(trimmed.0) < at_once {
             return Ok(());

@@ -60,7 +60,7 @@ async fn answer(
         },
         address,
     )?;
-    let body = read(body, &state).await?;
+    let body = read(body, state.config.body_bytes_max.bytes()).await?;
     let typed = query_param(std::str::from_utf8(&body).unwrap_or_default(), "answer");
     match submit(&state, &session, &kind, typed).await {
         Ok(after) => Ok(page(&state, language, &after)),

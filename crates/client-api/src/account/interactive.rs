@@ -120,7 +120,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Challenged<T> {
 
     async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read(body, state).await?;
+        let body = read(body, state.config.body_bytes_max.bytes()).await?;
         let mut body: Map<String, Value> = if body.is_empty() {
             Map::new()
         } else {

@@ -32,7 +32,7 @@ async fn answer(
     if is_cross_site(&parts) {
         return Ok(cross_site(language));
     }
-    let body = read(body, &state).await?;
+    let body = read(body, state.config.body_bytes_max.bytes()).await?;
     let typed = |name: &str| query_param(std::str::from_utf8(&body).unwrap_or_default(), name);
     let given = |name: &str| query_param(parts.uri.query().unwrap_or_default(), name);
     let user = typed("user").unwrap_or_default();

@@ -13,20 +13,13 @@ mod tests;
 mod to_device;
 mod upload;
 
+use crate::State;
 use crate::routes::Routes as _;
-use crate::{ApiError, State};
-use ::devices::Error;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// When to try again, if a change met others too often.
-const CONTENDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The endpoints of end-to-end encryption.
 pub(crate) fn routes() -> Router<Arc<State>> {
@@ -56,28 +49,4 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 /// An answer that is JSON already.
 fn json_text(text: impl Into<axum::body::Body>) -> Response {
     ([(CONTENT_TYPE, "application/json")], text.into()).into_response()
-}
-
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
-        let message = error.to_string();
-        match error {
-            Error::BadJson(_) => Self::bad_json(message),
-            Error::InvalidParam(_) | Error::KeyExists(_) => Self::invalid_param(message),
-            Error::InvalidSignature(_) => Self::invalid_signature(message),
-            Error::NoMasterKey => Self::missing_param(message),
-            Error::Forbidden(_) | Error::ProofNeeded => Self::forbidden(message),
-            Error::NoSuchDevice => Self::unknown_token(false),
-            Error::NotFound(_) => Self::not_found(message),
-            Error::WrongBackupVersion { current } => {
-                Self::wrong_room_keys_version(message).with("current_version", json!(current.to_string()))
-            }
-            Error::TooLarge(_) => Self::too_large(message),
-            Error::Contended | Error::Stopped => {
-                Self::limit_exceeded(CONTENDED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
-            }
-            Error::Shared(shared) if matches!(*shared, Error::Contended) => Self::from(Error::Contended),
-            Error::Shared(_) | Error::Records(_) | Error::Commit(_) => Self::internal(&message),
-        }
-    }
 }

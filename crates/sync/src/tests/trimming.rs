@@ -65,3 +65,30 @@ async fn what_is_kept_of_the_log_stays_and_what_nobody_has_read_as_well() {
     world.syncs.0.trim_log(0, 1).await.unwrap();
     assert!(world.records.view().log_trimmed().unwrap() <= followed);
 }
+
+#[tokio::test]
+async fn what_another_follower_has_not_read_stays() {
+    let world = World::new().await;
+    let room = world.room().await;
+    let begun = world.records.view().stamp();
+    let view = world.records.view();
+    let mut changes = world.records.changes(&view);
+    changes.set_follower("search", begun);
+    changes.set_follower("push", begun.next());
+    world.records.commit(changes).await.unwrap();
+    for number in 0..20 {
+        world.say(&room, &alice(), &number.to_string()).await;
+    }
+    world.syncs.0.catch_up().unwrap();
+    world.syncs.0.trim_log(0, 1).await.unwrap();
+    let view = world.records.view();
+    assert_eq!(view.follower("push").unwrap(), Some(begun.next()));
+    assert_eq!(view.log_trimmed().unwrap(), begun);
+
+    let mut changes = world.records.changes(&view);
+    changes.forget_follower("search");
+    changes.forget_follower("push");
+    world.records.commit(changes).await.unwrap();
+    world.syncs.0.trim_log(0, 1).await.unwrap();
+    assert!(world.records.view().log_trimmed().unwrap() > begun.next());
+}

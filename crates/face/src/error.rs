@@ -2,13 +2,16 @@
 
 use accounts::Error as AccountsError;
 use axum::response::{IntoResponse, Response};
+use devices::Error as DevicesError;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use records::RecordsError;
 use rooms::RoomError;
+use rules::push::EditError;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::time::Duration;
+use sync::SyncError;
 
 /// When to try again, if the server or a room has too much to do.
 const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -150,12 +153,14 @@ impl ApiError {
     }
 
     /// Its status.
-    pub(crate) fn status_code(&self) -> StatusCode {
+    #[must_use]
+    pub fn status_code(&self) -> StatusCode {
         self.status
     }
 
     /// Its code.
-    pub(crate) fn code(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn code(&self) -> Option<&'static str> {
         self.code
     }
 
@@ -258,6 +263,62 @@ impl From<RoomError> for ApiError {
                 Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
             }
             error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<DevicesError> for ApiError {
+    fn from(error: DevicesError) -> Self {
+        let message = error.to_string();
+        match error {
+            DevicesError::BadJson(_) => Self::bad_json(message),
+            DevicesError::InvalidParam(_) | DevicesError::KeyExists(_) => Self::invalid_param(message),
+            DevicesError::InvalidSignature(_) => Self::invalid_signature(message),
+            DevicesError::NoMasterKey => Self::missing_param(message),
+            DevicesError::Forbidden(_) | DevicesError::ProofNeeded => Self::forbidden(message),
+            DevicesError::NoSuchDevice => Self::unknown_token(false),
+            DevicesError::NotFound(_) => Self::not_found(message),
+            DevicesError::WrongBackupVersion { current } => {
+                Self::wrong_room_keys_version(message).with("current_version", json!(current.to_string()))
+            }
+            DevicesError::TooLarge(_) => Self::too_large(message),
+            DevicesError::Contended | DevicesError::Stopped => {
+                Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            DevicesError::Shared(shared) if matches!(*shared, DevicesError::Contended) => {
+                Self::from(DevicesError::Contended)
+            }
+            DevicesError::Shared(_) | DevicesError::Records(_) | DevicesError::Commit(_) => Self::internal(&message),
+        }
+    }
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        let message = error.to_string();
+        match error {
+            SyncError::BadFilter(_) => Self::bad_json(message),
+            SyncError::NoSuchFilter | SyncError::InvalidParam(_) => Self::invalid_param(message),
+            SyncError::UnknownPosition => Self::unknown_pos(message),
+            SyncError::Forbidden(_) => Self::forbidden(message),
+            SyncError::PushRule(error) => Self::from(error),
+            SyncError::Overloaded => {
+                Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            SyncError::Internal(_) => Self::internal(&message),
+        }
+    }
+}
+
+impl From<EditError> for ApiError {
+    fn from(error: EditError) -> Self {
+        let message = error.to_string();
+        match error {
+            EditError::NotFound => Self::not_found(message),
+            EditError::BadId(_) => Self::invalid_param(message),
+            EditError::BadRule(_) => Self::bad_json(message),
+            EditError::NoSuchNeighbour(_) => Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", message),
+            EditError::TooLarge(_) => Self::too_large(message),
         }
     }
 }

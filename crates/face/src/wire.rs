@@ -1,6 +1,6 @@
 //! Requests and responses between HTTP and ruma's types.
 
-use crate::{ApiError, State};
+use crate::ApiError;
 use axum::body::Body as HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,12 @@ use serde::de::value::{Error as ValueError, SeqDeserializer};
 use serde_json::error::Category;
 use std::sync::Arc;
 
+/// How large the bodies of requests may be: what each face's state says.
+pub trait BodyLimit: Send + Sync + 'static {
+    /// The largest body of a request, in bytes.
+    fn body_bytes_max(&self) -> usize;
+}
+
 /// A request as ruma types it: path, query and body.
 ///
 /// - A body that is not JSON: 400 `M_NOT_JSON`. JSON of another shape, or nested deeper than
@@ -26,16 +32,16 @@ use std::sync::Arc;
 ///
 /// The parameters of the path must come in the order of ruma's fields.
 #[derive(Debug)]
-pub(crate) struct Wire<T>(pub T);
+pub struct Wire<T>(pub T);
 
-impl<T: IncomingRequest> FromRequest<Arc<State>> for Wire<T> {
+impl<T: IncomingRequest, S: BodyLimit> FromRequest<Arc<S>> for Wire<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &Arc<S>) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let args = path_args(&mut parts, state).await?;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let body = read(body, state).await?;
+        let body = read(body, state.body_bytes_max()).await?;
         // Clients leave out a body that has no required field.
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
         let request = http::Request::from_parts(parts, body);
@@ -54,14 +60,14 @@ impl<T: IncomingRequest> FromRequest<Arc<State>> for Wire<T> {
 
 /// A request as ruma types it, and its whole body, for endpoints that pass on what they don't know.
 #[derive(Debug)]
-pub(crate) struct WireAndBody<T>(pub T, pub JsonObject);
+pub struct WireAndBody<T>(pub T, pub JsonObject);
 
-impl<T: IncomingRequest> FromRequest<Arc<State>> for WireAndBody<T> {
+impl<T: IncomingRequest, S: BodyLimit> FromRequest<Arc<S>> for WireAndBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &Arc<S>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let body = read(body, state).await?;
+        let body = read(body, state.body_bytes_max()).await?;
         let request = Request::from_parts(parts, HttpBody::from(body.clone()));
         let Wire(request) = Wire::<T>::from_request(request, state).await?;
         let whole = if body.is_empty() {
@@ -75,13 +81,13 @@ impl<T: IncomingRequest> FromRequest<Arc<State>> for WireAndBody<T> {
 
 /// A body as our own type, for where ruma's loses something. Refused as [`Wire`] does.
 #[derive(Debug)]
-pub(crate) struct Body<T>(pub T);
+pub struct Body<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
+impl<T: DeserializeOwned, S: BodyLimit> FromRequest<Arc<S>> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &Arc<State>) -> Result<Self, ApiError> {
-        let body = read(request.into_body(), state).await?;
+    async fn from_request(request: Request, state: &Arc<S>) -> Result<Self, ApiError> {
+        let body = read(request.into_body(), state.body_bytes_max()).await?;
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
         // Raw JSON is passed on as it came: others must be able to read all of it, halves of surrogate pairs and
         // numbers beyond measure are no good to them.
@@ -92,12 +98,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<State>> for Body<T> {
 
 /// The parameters of the path as our own type: a text, or a tuple of what parses from texts.
 #[derive(Debug)]
-pub(crate) struct Args<T>(pub T);
+pub struct Args<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Args<T> {
+impl<T: DeserializeOwned, S: BodyLimit> FromRequestParts<Arc<S>> for Args<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<S>) -> Result<Self, ApiError> {
         let args = path_args(parts, state).await?;
         let args = SeqDeserializer::<_, ValueError>::new(args.into_iter());
         T::deserialize(args).map(Self).map_err(|error| ApiError::invalid_param(error.to_string()))
@@ -105,14 +111,15 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<State>> for Args<T> {
 }
 
 /// A parameter of a query as it is meant, not as it is encoded; the first of its name.
-pub(crate) fn query_param(query: &str, name: &str) -> Option<String> {
+#[must_use]
+pub fn query_param(query: &str, name: &str) -> Option<String> {
     let mut params = form_urlencoded::parse(query.as_bytes());
     params.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
 }
 
 /// A response as ruma types it.
 #[derive(Debug)]
-pub(crate) struct Reply<T>(pub T);
+pub struct Reply<T>(pub T);
 
 impl<T: OutgoingResponse> IntoResponse for Reply<T> {
     fn into_response(self) -> Response {
@@ -123,15 +130,15 @@ impl<T: OutgoingResponse> IntoResponse for Reply<T> {
     }
 }
 
-async fn path_args(parts: &mut Parts, state: &Arc<State>) -> Result<Vec<String>, ApiError> {
+async fn path_args<S: BodyLimit>(parts: &mut Parts, state: &Arc<S>) -> Result<Vec<String>, ApiError> {
     let params = RawPathParams::from_request_parts(parts, state).await;
     let params = params.map_err(|_| ApiError::invalid_param("the path is not percent-encoded UTF-8"))?;
     Ok(params.iter().map(|(_, value)| value.to_owned()).collect())
 }
 
 /// Reads a body within the limits of size and depth.
-pub(crate) async fn read(body: HttpBody, state: &State) -> Result<Bytes, ApiError> {
-    match Limited::new(body, state.config.body_bytes_max.bytes()).collect().await {
+pub async fn read(body: HttpBody, bytes_max: usize) -> Result<Bytes, ApiError> {
+    match Limited::new(body, bytes_max).collect().await {
         Ok(body) => {
             let body = body.to_bytes();
             if std::str::from_utf8(&body).is_err() {
@@ -186,7 +193,8 @@ fn refuse(error: FromHttpRequestError) -> ApiError {
 }
 
 /// What to say of JSON that doesn't read.
-pub(crate) fn refuse_json(error: &serde_json::Error) -> ApiError {
+#[must_use]
+pub fn refuse_json(error: &serde_json::Error) -> ApiError {
     match error.classify() {
         Category::Data => ApiError::bad_json(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => ApiError::not_json(error.to_string()),

@@ -6,7 +6,7 @@ use axum::response::Response;
 use base::Route;
 
 /// Puts the template of the path that matched into the extensions of the response.
-pub(crate) async fn name_route(path: MatchedPath, request: Request, next: Next) -> Response {
+pub async fn name_route(path: MatchedPath, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response.extensions_mut().insert(Route(path.as_str().into()));
     response

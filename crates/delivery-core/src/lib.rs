@@ -1,0 +1,1 @@
+//! Ordered, batched delivery to one peer.

@@ -1,0 +1,1 @@
+//! Senders driven by the log.

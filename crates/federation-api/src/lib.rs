@@ -1,0 +1,1 @@
+//! The Matrix server-server API.

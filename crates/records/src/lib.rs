@@ -27,6 +27,7 @@ mod relations;
 mod reports;
 mod rooms;
 mod schema;
+mod server_keys;
 mod sliding;
 pub mod state_map;
 mod stays;
@@ -62,6 +63,7 @@ pub use rooms::{
     TxnScope,
 };
 pub use schema::{OpenError, SCHEMA_VERSION};
+pub use server_keys::{PublishedKeysRecord, ServerKeyRecord};
 pub use sliding::{
     SlidingConnection, SlidingElement, SlidingRequired, SlidingRoom, SlidingScope, SlidingSent, SlidingVersion,
 };

@@ -122,3 +122,7 @@ pub(crate) const DEHYDRATED: Table = Table::new(89, Family::Points, "dehydrated"
 pub(crate) const BACKUP_NEXT: Table = Table::new(90, Family::Points, "backup_next");
 pub(crate) const BACKUP: Table = Table::new(91, Family::Ranges, "backup");
 pub(crate) const BACKUP_KEY: Table = Table::new(92, Family::Ranges, "backup_key");
+
+// Other servers: 150 to 159.
+pub(crate) const SERVER_KEY: Table = Table::new(150, Family::Ranges, "server_key");
+pub(crate) const SERVER_KEYS: Table = Table::new(151, Family::Points, "server_keys");

@@ -89,6 +89,13 @@ pub fn canonical(json: &str) -> Option<String> {
     Object::parse(json, Numbers::Canonical).ok()?.text().ok()
 }
 
+/// The object that a request has, as canonical JSON. The events of old rooms may be in it, with numbers that canonical
+/// JSON has not: those are written as their servers write them. None if it is not an object.
+#[must_use]
+pub fn canonical_request(json: &str) -> Option<String> {
+    Object::parse(json, Numbers::Any).ok()?.text().ok()
+}
+
 /// Whether a text is a public key of 32 bytes in unpadded Base64.
 #[must_use]
 pub fn is_public_key(text: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Reading a file: every problem is found before any is reported.
 
 use super::{Setting, Shape, Table};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -188,6 +189,26 @@ impl<'a> Reader<'a> {
         };
         let read: Vec<Option<T>> = items.iter().map(|item| self.read_spanned(item)).collect();
         read.into_iter().collect()
+    }
+
+    /// Reads a table of texts whose keys are anything.
+    pub(super) fn texts(&mut self, node: Node<'_>) -> Option<BTreeMap<String, String>> {
+        let DeValue::Table(table) = node.value else {
+            return self.wrong_type(node, "a table of texts");
+        };
+        let mut texts = Some(BTreeMap::new());
+        for (key, value) in table {
+            self.path.push(key.get_ref().to_string());
+            let text: Option<String> = self.read_spanned(value);
+            self.path.pop();
+            match (text, &mut texts) {
+                (Some(text), Some(texts)) => {
+                    texts.insert(key.get_ref().to_string(), text);
+                }
+                _ => texts = None,
+            }
+        }
+        texts
     }
 
     fn read_spanned<T: Setting>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {

@@ -2,6 +2,7 @@
 
 use super::{Node, Reader, Setting, Shape};
 use crate::Secret;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -182,6 +183,28 @@ impl<T: Setting> Setting for Vec<T> {
             Shape::Value(_) => Some(format!("[{}]", self.iter().filter_map(T::show).collect::<Vec<_>>().join(", "))),
             Shape::Table(_) | Shape::Tables(_) => None,
         }
+    }
+}
+
+impl Setting for BTreeMap<String, String> {
+    const OPTIONAL: bool = true;
+
+    fn shape() -> Shape {
+        Shape::Value("a table of texts")
+    }
+
+    fn read(node: Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.texts(node)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::new())
+    }
+
+    fn show(&self) -> Option<String> {
+        let entries = self.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value)));
+        let entries = entries.collect::<Vec<_>>().join(", ");
+        Some(if entries.is_empty() { "{}".to_owned() } else { format!("{{ {entries} }}") })
     }
 }
 

@@ -17,8 +17,8 @@ const FLOORS: &[(u8, &[&str])] = &[
     (4, &["store-rocksdb", "records"]),
     (5, &["remote", "mailer"]),
     (6, &["rooms", "accounts", "devices", "media"]),
-    (7, &["sync", "federation", "delivery", "search"]),
-    (8, &["face"]),
+    (7, &["sync", "federation", "search"]),
+    (8, &["face", "delivery"]),
     (9, &["client-api", "federation-api", "admin-api"]),
     (10, &["chancery"]),
     (11, &["tests"]),
@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["face", "client-api", "federation-api", "admin-api", "appservice-sdk"]),
     ("reqwest", &["remote", "delivery", "media", "accounts", "appservice-sdk"]),
     ("clap", &["chancery"]),
+    ("lettre", &["mailer"]),
     ("getrandom", &["base"]),
     ("tikv-jemallocator", &["chancery"]),
 ];

@@ -28,6 +28,9 @@ pub enum Error {
     /// The user has as many devices as one can have.
     #[error("there are too many devices: log out some that are not in use any more")]
     TooManyDevices,
+    /// The user has as many pushers as one can have, or as many users as can share a pushkey have it.
+    #[error("there are too many pushers: remove some that are not in use any more")]
+    TooManyPushers,
     /// A cross-signing key or the dehydrated device of the user has the id that a device brings.
     #[error("the device id is taken by a key or by the dehydrated device of the user")]
     DeviceIdTaken,

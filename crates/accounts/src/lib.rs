@@ -10,6 +10,7 @@ mod error;
 mod name;
 mod password;
 mod profile;
+mod pushers;
 mod reports;
 mod session;
 mod shared_secret;
@@ -25,6 +26,7 @@ pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Te
 pub use devices::{DEVICES_MAX, Device};
 pub use error::Error;
 pub use profile::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
+pub use pushers::{NewPusher, PUSHERS_OF_USER_MAX};
 pub use reports::REPORT_REASON_BYTES_MAX;
 pub use session::{Login, NewSession, SessionInfo};
 pub use shared_secret::SignedRegistration;

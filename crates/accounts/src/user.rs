@@ -227,7 +227,7 @@ impl Accounts {
     /// What has to follow, and is the caller's: the user leaves all rooms and declines all invitations and knocks
     /// (`Rooms::leave_all`; it is done at the next start if it is cut off). From here on they enter none, and with
     /// [`Erase::Everything`] what they have sent is served redacted to those who could not see it as members.
-    /// Keys and their backups go with the devices; pushers go when there are any.
+    /// Keys and their backups go with the devices, and so do pushers.
     pub async fn deactivate(&self, user: &UserId, erase: Erase) -> Result<(), Error> {
         let now = self.now();
         let user = user.to_owned();
@@ -244,6 +244,7 @@ impl Accounts {
             changes.put_user(&user, &record)?;
             changes.put_found_user(&user, None)?;
             changes.clear_keys_of_user(&user)?;
+            changes.clear_pushers_of_account(&user)?;
             Ok(((), end_all(changes, &user, None)?))
         })
         .await

@@ -221,9 +221,10 @@ impl From<AccountsError> for ApiError {
         let message = error.to_string();
         match error {
             AccountsError::UnknownToken { soft_logout } => Self::unknown_token(soft_logout),
-            AccountsError::WrongPassword | AccountsError::TooManyDevices | AccountsError::DeviceIdTaken => {
-                Self::forbidden(message)
-            }
+            AccountsError::WrongPassword
+            | AccountsError::TooManyDevices
+            | AccountsError::TooManyPushers
+            | AccountsError::DeviceIdTaken => Self::forbidden(message),
             AccountsError::Deactivated => Self::user_deactivated(message),
             AccountsError::NoSuchUser | AccountsError::NoSuchDevice => Self::not_found(message),
             AccountsError::UserInUse => Self::user_in_use(message),

@@ -231,6 +231,7 @@ impl Changes {
         self.clear_all_to_device(user, device)?;
         self.clear_keys_of_device(user, device)?;
         self.clear_sliding_connections(user, device);
+        self.clear_pushers_of_device(user, device)?;
         self.clear_device_tokens(user, device)
     }
 

@@ -69,6 +69,11 @@ pub enum LogEntry {
         /// Whose keys.
         signed: Vec<OwnedUserId>,
     },
+    /// A user's pushers changed.
+    Pushers {
+        /// Whose.
+        user: OwnedUserId,
+    },
 }
 
 impl Changes {

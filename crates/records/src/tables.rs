@@ -97,6 +97,11 @@ pub(crate) const ERASED_LAST: Table = Table::new(64, Family::Points, "erased_las
 pub(crate) const FOLLOWER: Table = Table::new(4, Family::Ranges, "follower");
 pub(crate) const LOG_TRIMMED: Table = Table::new(65, Family::Points, "log_trimmed");
 
+// Where users are told of what happens outside of their clients, and by what they are known: 66 to 75.
+pub(crate) const PUSHER: Table = Table::new(66, Family::Ranges, "pusher");
+pub(crate) const PUSHER_BY_KEY: Table = Table::new(67, Family::Ranges, "pusher_by_key");
+pub(crate) const PUSH_LAG: Table = Table::new(68, Family::Ranges, "push_lag");
+
 // What users have read, and who is there: 100 to 109.
 pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");
 pub(crate) const PRESENCE: Table = Table::new(101, Family::Points, "presence");

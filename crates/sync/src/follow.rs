@@ -146,7 +146,7 @@ impl Inner {
                 let rooms = crate::device_lists::shown_in(view, user)?;
                 self.active.note_device_list(user, &rooms, stamp, to_wake);
             }
-            LogEntry::Forgotten { .. } => {}
+            LogEntry::Forgotten { .. } | LogEntry::Pushers { .. } => {}
         }
         Ok(())
     }

@@ -30,11 +30,11 @@ mod typing;
 mod volatile;
 mod wait;
 
-pub use counts::{Counts, RoomCounts};
+pub use counts::{Counts, Judge, RoomCounts};
 pub use device_lists::DeviceLists;
 pub use error::SyncError;
 pub use events::EventsRequest;
-pub use notifications::{NOTIFICATIONS_MAX, Notification, Notifications, Wanted};
+pub use notifications::{Missed, NOTIFICATIONS_MAX, Notification, Notifications, Wanted};
 pub use presence::{Presence, PresenceState, Present};
 pub use receipts::Marks;
 pub use sliding::{SlidingForm, SlidingRequest, ToDeviceRequest};

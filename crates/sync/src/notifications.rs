@@ -3,16 +3,18 @@
 
 use crate::counts::{Reading, Room};
 use crate::{SyncError, Syncs};
-use base::{Order, RoomNum, UnixMillis};
+use base::{EventNum, Order, RoomNum, UnixMillis};
 use records::{Membership, ReadState, View};
-use rooms::{Glanced, Recipient, RoomReader};
+use rooms::{Glanced, Recipient, RoomReader, StoredEvent};
 use rules::client_event::Format;
+use rules::push::Outcome;
 use ruma::events::room::member::MembershipState;
 use ruma::{DeviceId, OwnedRoomId, UserId};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
 use store::Direction;
 use sync_core::PageToken;
 
@@ -54,6 +56,21 @@ pub struct Notifications {
     pub notifications: Vec<Notification>,
     /// Where to go on; none at the end.
     pub next: Option<PageToken>,
+}
+
+/// An event that notifies a user and that they have not read.
+#[derive(Clone, Debug)]
+pub struct Missed {
+    /// Its place.
+    pub order: Order,
+    /// Its room.
+    pub room: RoomNum,
+    /// Its number.
+    pub event: EventNum,
+    /// When it was sent.
+    pub sent_at: UnixMillis,
+    /// What is to be done about it.
+    pub outcome: Outcome,
 }
 
 /// A room from which notifications are taken.
@@ -114,6 +131,45 @@ impl Syncs {
         Ok(Notifications { notifications: found, next })
     }
 
+    /// What notifies a user in the rooms that they are in, came after a place and is not read: the newest, at most
+    /// `missed_max`, oldest first. The newest 2,000 events are looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::Internal`].
+    pub fn missed(
+        &self,
+        view: &View,
+        user: &UserId,
+        after: Order,
+        missed_max: usize,
+    ) -> Result<Vec<Missed>, SyncError> {
+        let reading = self.0.reading(view, user)?;
+        let up_to = Order::from(view.stamp());
+        let (mut newest, mut sources) = (newest_of_rooms(view, user, up_to)?, HashMap::new());
+        let mut missed = Vec::new();
+        for _ in 0..EVENTS_MAX {
+            let Some((order, room)) = newest.pop().filter(|(order, _)| *order > after) else { break };
+            let source = match sources.entry(room) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let Some(source) = self.source(view, &reading, room, up_to)? else { continue };
+                    place.insert(source)
+                }
+            };
+            let Some(glanced) = source.next()? else { continue };
+            newest.extend(source.page.front().map(|next| (next.order, room)));
+            let Some((event, outcome, false)) = source.judged(&reading, glanced, Wanted::All)? else { continue };
+            let sent_at = UnixMillis(event.pdu.origin_server_ts().0.into());
+            missed.push(Missed { order, room, event: event.num, sent_at, outcome });
+            if missed.len() >= missed_max {
+                break;
+            }
+        }
+        missed.reverse();
+        Ok(missed)
+    }
+
     fn source(&self, view: &View, reading: &Reading, room: RoomNum, up_to: Order) -> Result<Option<Source>, SyncError> {
         let Some(reader) = self.0.rooms.reader(view, room)? else { return Ok(None) };
         let Some(joined) = Room::new(&reader, reading).joined_at()? else { return Ok(None) };
@@ -146,13 +202,14 @@ impl Source {
         Ok(Some(next))
     }
 
-    fn notification(
+    /// An event that notifies the user as they want to know of it, what is to be done about it, and whether they
+    /// have read it.
+    fn judged(
         &self,
         reading: &Reading,
         glanced: Glanced,
-        recipient: Recipient<'_>,
         wanted: Wanted,
-    ) -> Result<Option<Notification>, SyncError> {
+    ) -> Result<Option<(Arc<StoredEvent>, Outcome, bool)>, SyncError> {
         let by_digest = reading.habits.rules.by_digest(glanced.digest);
         if by_digest == Some(false) || (by_digest == Some(true) && wanted == Wanted::Highlights) {
             return Ok(None);
@@ -162,11 +219,23 @@ impl Source {
         if wanted == Wanted::Highlights && !outcome.highlight {
             return Ok(None);
         }
+        let read = self.read.has_read(event.order, thread.as_ref().map(|root| root.as_str()));
+        Ok(Some((event, outcome, read)))
+    }
+
+    fn notification(
+        &self,
+        reading: &Reading,
+        glanced: Glanced,
+        recipient: Recipient<'_>,
+        wanted: Wanted,
+    ) -> Result<Option<Notification>, SyncError> {
+        let Some((event, outcome, read)) = self.judged(reading, glanced, wanted)? else { return Ok(None) };
         let joined = Some(&MembershipState::Join);
         Ok(Some(Notification {
             actions: outcome.actions,
             event: self.reader.client_event(&event, recipient, joined, Format::WithoutRoomId)?,
-            read: self.read.has_read(event.order, thread.as_ref().map(|root| root.as_str())),
+            read,
             room_id: self.reader.room_id().to_owned(),
             at: UnixMillis(event.pdu.origin_server_ts().0.into()),
         }))

@@ -1,17 +1,16 @@
 //! Counting.
 
 use super::reading::Reading;
-use super::{CARRIED_MAX, EVENTS_MAX, READS_MAX, RoomCounts, UNREAD_MAX, Unread, UnreadEvent};
+use super::{CARRIED_MAX, EVENTS_MAX, Kind, READS_MAX, RoomCounts, UNREAD_MAX, Unread, UnreadEvent};
 use crate::receipts::thread_of;
 use crate::{Inner, SyncError};
 use base::{Order, Stamp};
 use records::{Membership, ReadState};
 use rooms::{Glanced, RoomReader, StoredEvent};
 use rules::PowerLevels;
-use rules::push::{Outcome, Subject, Surroundings};
+use rules::push::{Outcome, Subject};
 use ruma::events::TimelineEventType;
 use ruma::{EventId, OwnedEventId, UserId};
-use serde::Deserialize;
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -85,7 +84,7 @@ impl<'a> Room<'a> {
                 let Some(event) = events.remove(&glanced.order) else {
                     let notifies = self.reading.habits.rules.by_digest(glanced.digest) == Some(true);
                     if notifies && !own.contains(&None) && !read.has_read(glanced.order, None) {
-                        unread.add(glanced, None, false);
+                        unread.add(glanced, None, Kind::default());
                     }
                     continue;
                 };
@@ -99,7 +98,7 @@ impl<'a> Room<'a> {
                     && !own.contains(&thread)
                     && !read.has_read(glanced.order, thread.as_deref().map(EventId::as_str))
                 {
-                    unread.add(glanced, thread, outcome.highlight);
+                    unread.add(glanced, thread, Kind::of(&event, &outcome));
                 }
             }
             match page.last() {
@@ -130,7 +129,7 @@ impl<'a> Room<'a> {
             let at = stamp_of(glanced.order);
             let Some(event) = events.remove(&glanced.order) else {
                 if self.reading.habits.rules.by_digest(glanced.digest) == Some(true) {
-                    unread.add(glanced, None, false);
+                    unread.add(glanced, None, Kind::default());
                     unread.since = at;
                 }
                 continue;
@@ -152,7 +151,7 @@ impl<'a> Room<'a> {
                     unread.keep_if(at, |_, of| of != thread.as_ref());
                 }
             } else if let Some((outcome, thread)) = self.judge(&event)? {
-                unread.add(glanced, thread, outcome.highlight);
+                unread.add(glanced, thread, Kind::of(&event, &outcome));
                 unread.since = at;
             }
         }
@@ -188,35 +187,9 @@ impl<'a> Room<'a> {
     /// What the user's push rules say of an event, with the root of the thread that it is in. `None`: it notifies
     /// them of nothing.
     pub fn judge(&self, event: &Arc<StoredEvent>) -> Result<Option<(Outcome, Option<OwnedEventId>)>, SyncError> {
-        let habits = &self.reading.habits;
-        if event.record.redacted_by.is_some() || habits.ignored.contains(event.pdu.sender()) {
-            return Ok(None);
-        }
-        let display_name = || self.display_name();
-        let may_notify = |sender: &UserId, name: &str| {
-            let power = self.power.get_or_init(|| self.reader.power_levels().ok());
-            power.as_ref().is_some_and(|power| power.can_notify(sender, name))
-        };
-        let around = Surroundings {
-            user: self.user(),
-            member_count: self.reader.head().joined,
-            display_name: &display_name,
-            may_notify: &may_notify,
-        };
         let subject = Subject::new(&event.pdu);
-        let outcome = habits.rules.judge(&subject, &around).filter(|outcome| outcome.notify);
+        let outcome = self.reading.habits.judge(self.reader, event, &subject, self.user(), &self.power);
         outcome.map(|outcome| Ok((outcome.clone(), thread_of(self.reader, event)?))).transpose()
-    }
-
-    /// The name that the user has in the room.
-    fn display_name(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Content {
-            displayname: Option<String>,
-        }
-        let (_, record) = self.reader.membership(self.user()).ok()??;
-        let event = self.reader.event(record.event).ok()??;
-        serde_json::from_str::<Content>(event.pdu.content().get()).ok()?.displayname
     }
 
     /// Where the user joined; none if they are not in the room. After many changes of their profile, somewhere
@@ -239,8 +212,14 @@ impl<'a> Room<'a> {
     }
 }
 
+impl Kind {
+    fn of(event: &StoredEvent, outcome: &Outcome) -> Self {
+        Self { highlight: outcome.highlight, call: *event.pdu.kind() == TimelineEventType::CallInvite }
+    }
+}
+
 impl Unread {
-    fn add(&mut self, glanced: &Glanced, thread: Option<OwnedEventId>, highlight: bool) {
+    fn add(&mut self, glanced: &Glanced, thread: Option<OwnedEventId>, kind: Kind) {
         let thread = match thread {
             None => None,
             Some(root) => {
@@ -252,7 +231,7 @@ impl Unread {
                 u16::try_from(at).ok()
             }
         };
-        self.events.push(UnreadEvent { order: glanced.order, num: glanced.num, thread, highlight });
+        self.events.push(UnreadEvent { order: glanced.order, num: glanced.num, thread, kind });
     }
 
     /// Takes out what the user has read, or nobody can read any more. If that is anything, it is so since then.

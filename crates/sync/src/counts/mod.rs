@@ -7,9 +7,11 @@
 //! doesn't say enough, at most [`READS_MAX`]. So counts can be too small, and are never too large.
 
 mod count;
+mod judge;
 mod reading;
 
 pub(crate) use count::Room;
+pub use judge::Judge;
 pub use reading::Reading;
 
 use base::{EventNum, Order, RoomNum, Stamp};
@@ -35,12 +37,15 @@ pub struct Counts {
     pub notifications: u64,
     /// Those that are highlighted.
     pub highlights: u64,
+    /// Those that are calls.
+    pub calls: u64,
 }
 
 impl Counts {
-    fn add(&mut self, highlight: bool) {
+    fn add(&mut self, kind: Kind) {
         self.notifications += 1;
-        self.highlights += u64::from(highlight);
+        self.highlights += u64::from(kind.highlight);
+        self.calls += u64::from(kind.call);
     }
 }
 
@@ -62,6 +67,7 @@ impl RoomCounts {
         self.threads.values().fold(self.main, |total, counts| Counts {
             notifications: total.notifications + counts.notifications,
             highlights: total.highlights + counts.highlights,
+            calls: total.calls + counts.calls,
         })
     }
 }
@@ -95,7 +101,14 @@ struct UnreadEvent {
     num: EventNum,
     /// The index of the thread; none in the main timeline.
     thread: Option<u16>,
+    kind: Kind,
+}
+
+/// What is counted of an event beside that it notifies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kind {
     highlight: bool,
+    call: bool,
 }
 
 #[derive(Clone)]
@@ -125,8 +138,8 @@ impl Unread {
         for event in &self.events {
             let thread = event.thread.and_then(|thread| self.threads.get(usize::from(thread)));
             match thread {
-                None => counts.main.add(event.highlight),
-                Some(root) => counts.threads.entry(root.clone()).or_default().add(event.highlight),
+                None => counts.main.add(event.kind),
+                Some(root) => counts.threads.entry(root.clone()).or_default().add(event.kind),
             }
         }
         counts

@@ -1,5 +1,6 @@
 //! What a user's counts depend on beside rooms: their push rules, and whom they ignore.
 
+use super::Counted;
 use crate::{Inner, SyncError};
 use base::Stamp;
 use quick_cache::sync::Cache;
@@ -84,6 +85,13 @@ impl Readings {
         let habits = Arc::new(Habits { basis, rules, ignored });
         self.changed.insert(user.to_owned(), habits.clone());
         Ok(habits)
+    }
+}
+
+impl Counted {
+    /// A user's push rules and ignored users, made ready.
+    pub fn habits(&self, view: &View, user: &UserId) -> Result<Arc<Habits>, RecordsError> {
+        self.readings.habits(view, user)
     }
 }
 

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
 use client_api::{ClientAddress, Interactive, Nonces, RateLimits};
 use devices::Devices;
+use federation::{Federation, NoPeers};
 use http::Request;
 use records::Records;
 use rooms::Rooms;
@@ -84,8 +85,18 @@ impl Agency {
             default_version: RoomVersionId::try_from(config.rooms.default_version.as_str())?,
             ..rooms::Config::default()
         };
-        let rooms = Rooms::new(records.clone(), Arc::new(key), clock.clone(), random.clone(), rooms_config);
+        let key = Arc::new(key);
+        let rooms = Rooms::new(records.clone(), key.clone(), clock.clone(), random.clone(), rooms_config);
         let devices = Devices::new(records.clone(), server_name.clone(), clock.clone());
+        let federation = Federation::new(federation::Parts {
+            records: records.clone(),
+            rooms: rooms.clone(),
+            key,
+            clock: clock.clone(),
+            random: random.clone(),
+            peers: Arc::new(NoPeers),
+            keys: Arc::new(NoPeers),
+        });
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
         tokio::spawn({
             let (syncs, stopping) = (syncs.clone(), shared.stopping.clone());
@@ -100,6 +111,7 @@ impl Agency {
             accounts: accounts.clone(),
             devices,
             rooms: rooms.clone(),
+            federation,
             syncs,
             limits: RateLimits::new(&config.clients.limits, clock.clone()),
             clock,

@@ -66,6 +66,8 @@ pub struct State {
     pub devices: ::devices::Devices,
     /// The rooms.
     pub rooms: ::rooms::Rooms,
+    /// Other servers.
+    pub federation: ::federation::Federation,
     /// Sync: who waits for what.
     pub syncs: ::sync::Syncs,
     /// The time.

@@ -90,21 +90,32 @@ impl Server {
             Accounts::open(records.clone(), server_name.clone(), clock.clone(), random.clone(), accounts_config)
                 .unwrap();
         let key = rules::SigningKey::generate(server_name.clone(), "1", Secret::new([7; 32])).unwrap();
+        let key = Arc::new(key);
         let rooms = ::rooms::Rooms::new(
             records.clone(),
-            Arc::new(key),
+            key.clone(),
             clock.clone(),
             random.clone(),
             ::rooms::Config::default(),
         );
         let devices = ::devices::Devices::new(records.clone(), server_name.clone(), clock.clone());
         let syncs = ::sync::Syncs::new(records.clone(), rooms.clone(), clock.clone(), sync_config);
+        let federation = ::federation::Federation::new(::federation::Parts {
+            records: records.clone(),
+            rooms: rooms.clone(),
+            key,
+            clock: clock.clone(),
+            random: random.clone(),
+            peers: Arc::new(::federation::NoPeers),
+            keys: Arc::new(::federation::NoPeers),
+        });
         let state = Arc::new(State {
             server_name,
             records,
             accounts,
             devices,
             rooms,
+            federation,
             syncs,
             clock: clock.clone(),
             random,

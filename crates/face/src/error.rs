@@ -3,6 +3,7 @@
 use accounts::Error as AccountsError;
 use axum::response::{IntoResponse, Response};
 use devices::Error as DevicesError;
+use federation::{FederationError, PeerError};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 use records::RecordsError;
@@ -263,6 +264,40 @@ impl From<RoomError> for ApiError {
             RoomError::Overloaded => {
                 Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
             }
+            error => Self::internal(&error),
+        }
+    }
+}
+
+/// The codes of other servers' refusals that mean the same to clients of this one.
+const PASSED_ON: [&str; 9] = [
+    "M_BAD_STATE",
+    "M_FORBIDDEN",
+    "M_GUEST_ACCESS_FORBIDDEN",
+    "M_INCOMPATIBLE_ROOM_VERSION",
+    "M_INVALID_PARAM",
+    "M_NOT_FOUND",
+    "M_UNABLE_TO_AUTHORISE_JOIN",
+    "M_UNABLE_TO_GRANT_JOIN",
+    "M_UNSUPPORTED_ROOM_VERSION",
+];
+
+impl From<FederationError> for ApiError {
+    fn from(error: FederationError) -> Self {
+        let message = error.to_string();
+        match error {
+            FederationError::Room(error) => error.into(),
+            FederationError::NobodyToAsk => Self::not_found(message),
+            FederationError::Peer(PeerError::Forbidden(_)) => Self::forbidden(message),
+            FederationError::Peer(PeerError::Refused { status, errcode, error, .. }) => {
+                let code = PASSED_ON.into_iter().find(|code| errcode.as_deref() == Some(*code));
+                let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_client_error);
+                match status.zip(code) {
+                    Some((status, code)) => Self::new(status, code, error),
+                    None => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message),
+                }
+            }
+            FederationError::Peer(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", message),
             error => Self::internal(&error),
         }
     }

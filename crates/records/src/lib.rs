@@ -11,6 +11,7 @@ mod accounts;
 mod accounts_stored;
 mod changes;
 mod codec;
+mod destinations;
 mod device_keys;
 mod directory;
 mod endings;
@@ -25,10 +26,12 @@ mod read_state;
 mod receipts;
 mod redactions;
 mod relations;
+mod remote_devices;
 mod reports;
 mod rooms;
 mod schema;
 mod server_keys;
+mod servers;
 mod sliding;
 pub mod state_map;
 mod stays;
@@ -46,6 +49,7 @@ pub use accounts::{
 pub use accounts_stored::{AccountDataUsage, AccountDatum, Profile};
 pub use changes::Changes;
 pub use codec::RecordsError;
+pub use destinations::DestinationRecord;
 pub use device_keys::{CrossSigningRecord, DehydratedRecord, SignedKey, UserSignature};
 pub use directory::{Listed, ListedPlace, RoomSummary};
 pub use endings::Erasures;
@@ -59,6 +63,7 @@ pub use read_state::ReadState;
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
 pub use redactions::PENDING_REDACTIONS_MAX;
 pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
+pub use remote_devices::RemoteDevices;
 pub use reports::{ReportRecord, Reported};
 pub use rooms::{
     AliasRecord, EventRecord, EventStatus, Glance, Membership, MembershipRecord, RoomHead, SentBy, TimelineEntry,

@@ -131,3 +131,11 @@ pub(crate) const BACKUP_KEY: Table = Table::new(92, Family::Ranges, "backup_key"
 // Other servers: 150 to 159.
 pub(crate) const SERVER_KEY: Table = Table::new(150, Family::Ranges, "server_key");
 pub(crate) const SERVER_KEYS: Table = Table::new(151, Family::Points, "server_keys");
+
+// Federation: 160 to 169.
+pub(crate) const ROOM_SERVER: Table = Table::new(160, Family::Ranges, "room_server");
+pub(crate) const SERVER_ROOM: Table = Table::new(161, Family::Ranges, "server_room");
+pub(crate) const RELAYED: Table = Table::new(162, Family::Points, "relayed");
+pub(crate) const DESTINATION: Table = Table::new(163, Family::Ranges, "destination");
+pub(crate) const OUTGOING_EDU: Table = Table::new(164, Family::Ranges, "outgoing_edu");
+pub(crate) const REMOTE_DEVICES: Table = Table::new(165, Family::Points, "remote_devices");

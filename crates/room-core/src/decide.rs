@@ -109,7 +109,7 @@ pub fn needs(room: &Room, input: &Input) -> Result<Needs, Refusal> {
             let events = draft.redacts.iter().cloned().collect();
             Ok(Needs { state, events, required: Vec::new() })
         }
-        Input::Event(pdu) | Input::Past(pdu) | Input::Outlier(pdu) => {
+        Input::Event(pdu) | Input::Given(pdu) | Input::Past(pdu) | Input::Outlier(pdu) => {
             let state = match input {
                 Input::Outlier(_) => Vec::new(),
                 _ => state_needed(room, pdu.kind(), pdu.sender(), pdu.state_key(), pdu.content())?,
@@ -149,7 +149,8 @@ pub fn decide(env: Env<'_>, room: &Room, input: Input, facts: &Facts) -> Verdict
             Ok(change) => Verdict::Change(Box::new(change)),
             Err(refusal) => Verdict::Refused(refusal),
         },
-        Input::Event(event) => decide_event(room, event, facts),
+        Input::Event(event) => decide_event(room, event, facts, Predecessors::Required),
+        Input::Given(event) => decide_event(room, event, facts, Predecessors::Unknown),
         Input::Past(event) => decide_past(room, event, facts),
         Input::Outlier(event) => decide_outlier(room, event, facts),
     }
@@ -206,10 +207,20 @@ fn build(env: Env<'_>, room: &Room, draft: Draft, facts: &Facts) -> Result<Check
     Ok(CheckedPdu::build(pdu, &room.rules, env.key)?)
 }
 
+/// Whether the events that an event follows must be known.
+#[derive(Clone, Copy)]
+enum Predecessors {
+    Required,
+    Unknown,
+}
+
 /// The checks of the server-server API, "Checks performed on receipt of a PDU", from the fourth on.
-fn decide_event(room: &Room, event: CheckedPdu, facts: &Facts) -> Verdict {
+fn decide_event(room: &Room, event: CheckedPdu, facts: &Facts, predecessors: Predecessors) -> Verdict {
     let pdu = event.into_pdu();
-    let prev_events = pdu.prev_events().to_vec();
+    let prev_events = match predecessors {
+        Predecessors::Required => pdu.prev_events().to_vec(),
+        Predecessors::Unknown => Vec::new(),
+    };
     if let Err(verdict) =
         check_references(room, &pdu, prev_events, facts).and_then(|()| check_before(room, &pdu, facts))
     {

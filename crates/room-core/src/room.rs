@@ -36,6 +36,8 @@ pub enum Input {
     Draft(Draft),
     /// An event whose format, hashes and signatures are checked.
     Event(CheckedPdu),
+    /// Such an event whose predecessors are not all known, so that the state before it is what other servers say it is.
+    Given(CheckedPdu),
     /// Such an event from before what the room knows of its history: it changes nothing that is current. The state
     /// before it is always a fact.
     Past(CheckedPdu),

@@ -1,13 +1,15 @@
 //! The one writer of a room: a task with a bounded mailbox while the room is busy, nothing while it is not.
 
+use crate::entering::StateEdit;
 use crate::upgrade::Upgrade;
 use crate::work::{Loaded, Work};
 use crate::{RoomError, Rooms, Txn, WeakRooms};
 use base::{EventNum, RoomNum};
 use room_core::{Draft, Room};
-use rules::CheckedPdu;
+use rules::{CheckedPdu, Pdu};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use store::CommitError;
 use tokio::sync::{mpsc, oneshot};
@@ -30,8 +32,21 @@ pub(crate) enum Command {
         basis: Option<Basis>,
         reply: Reply<OwnedEventId>,
     },
+    /// Make an event, and don't send it.
+    Prepare { draft: Draft, basis: Option<Basis>, reply: Reply<Arc<Pdu>> },
     /// Take in events of another server.
-    Receive { events: Vec<CheckedPdu>, reply: Reply<Received> },
+    Receive {
+        events: Vec<CheckedPdu>,
+        /// The states before those whose predecessors are not known.
+        states: HashMap<OwnedEventId, Vec<OwnedEventId>>,
+        reply: Reply<Received>,
+    },
+    /// Set entries of the state of a room in which this server has no members.
+    SetState { edits: Vec<StateEdit>, reply: Reply<()> },
+    /// Take in the event with which this server enters the room, after the state that was set.
+    Enter { event: Option<Box<CheckedPdu>>, reply: Reply<OwnedEventId> },
+    /// Change the membership of a user of this server in a room in which it has no members.
+    OutOfBand { event: Option<Box<CheckedPdu>>, stripped_state: Option<String>, reply: Reply<OwnedEventId> },
     /// Take in events from before what is known of the room.
     Backfill {
         events: Vec<CheckedPdu>,
@@ -68,6 +83,8 @@ enum Decided {
     Forgotten(Result<(), RoomError>),
     Published,
     Upgraded(Result<OwnedRoomId, RoomError>),
+    StateSet(Result<(), RoomError>),
+    Prepared(Result<Arc<Pdu>, RoomError>),
 }
 
 /// Starts the task of a room.
@@ -209,8 +226,15 @@ fn perform(work: &mut Work, command: &mut Command) -> Decided {
         Command::Send { draft, txn, basis, .. } => {
             Decided::Sent(work.draft(draft.clone(), txn.as_ref(), basis.as_ref()))
         }
-        Command::Receive { events, .. } => {
-            Decided::Received(std::mem::take(events).into_iter().map(|event| work.event(event)).collect())
+        Command::Prepare { draft, basis, .. } => Decided::Prepared(work.prepare(draft.clone(), basis.as_ref())),
+        Command::Receive { events, states, .. } => {
+            Decided::Received(std::mem::take(events).into_iter().map(|event| work.event(event, states)).collect())
+        }
+        Command::SetState { edits, .. } => Decided::StateSet(work.set_state(edits)),
+        Command::Enter { event, .. } => Decided::Sent(take(event).and_then(|event| work.enter(*event))),
+        Command::OutOfBand { event, stripped_state, .. } => {
+            let event = take(event);
+            Decided::Sent(event.and_then(|event| work.out_of_band(*event, stripped_state.take())))
         }
         Command::Backfill { events, states, .. } => Decided::Received(work.backfill(std::mem::take(events), states)),
         Command::Outliers { events, .. } => {
@@ -225,20 +249,38 @@ fn perform(work: &mut Work, command: &mut Command) -> Decided {
     }
 }
 
+/// What a command brings that can be decided about only once.
+fn take<T>(event: &mut Option<T>) -> Result<T, RoomError> {
+    event.take().ok_or(RoomError::Unwritable)
+}
+
 impl Command {
     /// Whether it brings events of other servers.
     fn is_foreign(&self) -> bool {
-        matches!(self, Self::Receive { .. } | Self::Backfill { .. } | Self::Outliers { .. })
+        matches!(
+            self,
+            Self::Receive { .. }
+                | Self::Backfill { .. }
+                | Self::Outliers { .. }
+                | Self::SetState { .. }
+                | Self::Enter { .. }
+                | Self::OutOfBand { .. }
+        )
     }
 
     fn answer(self, decided: Decided) {
         match (self, decided) {
-            (Self::Send { reply, .. }, Decided::Sent(answer)) => respond(reply, answer),
+            (
+                Self::Send { reply, .. } | Self::Enter { reply, .. } | Self::OutOfBand { reply, .. },
+                Decided::Sent(answer),
+            ) => respond(reply, answer),
+            (Self::Prepare { reply, .. }, Decided::Prepared(answer)) => respond(reply, answer),
             (
                 Self::Receive { reply, .. } | Self::Backfill { reply, .. } | Self::Outliers { reply, .. },
                 Decided::Received(answer),
             ) => respond(reply, Ok(answer)),
-            (Self::Forget { reply, .. }, Decided::Forgotten(answer)) => respond(reply, answer),
+            (Self::Forget { reply, .. }, Decided::Forgotten(answer))
+            | (Self::SetState { reply, .. }, Decided::StateSet(answer)) => respond(reply, answer),
             (Self::Publish { reply, .. }, Decided::Published) => respond(reply, Ok(())),
             (Self::Upgrade { reply, .. }, Decided::Upgraded(answer)) => respond(reply, answer),
             (command, _) => command.fail(&RoomError::Unwritable),
@@ -252,12 +294,17 @@ impl Command {
             error => RoomError::internal(error.to_string()),
         };
         match self {
-            Self::Send { reply, .. } => respond(reply, Err(error)),
+            Self::Send { reply, .. } | Self::Enter { reply, .. } | Self::OutOfBand { reply, .. } => {
+                respond(reply, Err(error));
+            }
             Self::Receive { reply, .. } | Self::Backfill { reply, .. } | Self::Outliers { reply, .. } => {
                 respond(reply, Err(error));
             }
-            Self::Forget { reply, .. } | Self::Publish { reply, .. } => respond(reply, Err(error)),
+            Self::Forget { reply, .. } | Self::Publish { reply, .. } | Self::SetState { reply, .. } => {
+                respond(reply, Err(error));
+            }
             Self::Upgrade { reply, .. } => respond(reply, Err(error)),
+            Self::Prepare { reply, .. } => respond(reply, Err(error)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::actor::{Command, Received};
 use crate::{RoomError, Rooms, num_of};
+use base::RoomNum;
 use rules::CheckedPdu;
 use ruma::{OwnedEventId, RoomId};
 use std::collections::HashMap;
@@ -43,6 +44,25 @@ impl Rooms {
             return Err(RoomError::TooLarge("the history is too much for one piece".to_owned()));
         }
         let num = num_of(&self.records().view(), room_id)?;
+        for outcome in self.put_outliers(num, outliers).await? {
+            outcome?;
+        }
+        self.tell(num, |reply| Command::Backfill { events, states, reply }).await
+    }
+
+    /// Takes in events that others refer to, each after those that it names as allowing it, and answers what became
+    /// of each: one that names what is not known is [`RoomError::Missing`]. They get no place in the history.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::NotFound`]: no such room.
+    pub async fn outliers(&self, room_id: &RoomId, outliers: Vec<CheckedPdu>) -> Result<Received, RoomError> {
+        let num = num_of(&self.records().view(), room_id)?;
+        self.put_outliers(num, outliers).await
+    }
+
+    pub(crate) async fn put_outliers(&self, num: RoomNum, outliers: Vec<CheckedPdu>) -> Result<Received, RoomError> {
+        let mut outcomes = Vec::with_capacity(outliers.len());
         let mut outliers = outliers.into_iter().peekable();
         while outliers.peek().is_some() {
             let (mut some, mut bytes) = (Vec::new(), 0);
@@ -53,10 +73,8 @@ impl Rooms {
                 bytes += outlier.json().len();
                 some.push(outlier);
             }
-            for outcome in self.tell(num, |reply| Command::Outliers { events: some, reply }).await? {
-                outcome?;
-            }
+            outcomes.extend(self.tell(num, |reply| Command::Outliers { events: some, reply }).await?);
         }
-        self.tell(num, |reply| Command::Backfill { events, states, reply }).await
+        Ok(outcomes)
     }
 }

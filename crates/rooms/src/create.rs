@@ -44,7 +44,7 @@ pub struct CreateRoom {
     pub name: Option<String>,
     /// Its topic.
     pub topic: Option<String>,
-    /// Who is invited.
+    /// Who is invited: with the room, those of this server.
     pub invite: Vec<OwnedUserId>,
     /// Whether the invitations are to a direct chat.
     pub is_direct: bool,
@@ -154,7 +154,8 @@ pub fn plan(
         let text = json!([{"body": topic, "mimetype": "text/plain"}]);
         events.state("m.room.topic", "", &json!({"topic": topic, "m.topic": {"m.text": text}}))?;
     }
-    for user in &invited {
+    // Those of other servers are invited when the room is there: their servers have to agree.
+    for user in invited.iter().filter(|user| user.server_name() == server_name) {
         let mut given = Map::new();
         if request.is_direct {
             given.insert("is_direct".to_owned(), Value::Bool(true));

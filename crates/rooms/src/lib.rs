@@ -12,6 +12,7 @@ mod children;
 mod create;
 mod departures;
 mod directory;
+mod entering;
 mod erasures;
 mod error;
 mod event;
@@ -37,6 +38,7 @@ pub use backfill::{BACKFILL_BYTES_MAX, BACKFILL_EVENTS_MAX, Backfill};
 pub use children::{DEPTH_MAX, Depth, Found, Piece, Wanted};
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
 pub use directory::ListFilter;
+pub use entering::{Entry, References, stripped_texts};
 pub use error::RoomError;
 pub use event::StoredEvent;
 pub use glance::Glanced;
@@ -54,9 +56,10 @@ use dashmap::DashMap;
 use event::Events;
 use membership::{Door, Facts, Outcome, Profile};
 use records::{AliasRecord, Changes, Membership, Records, View};
-use rules::{CheckedPdu, SigningKey};
+use rules::{CheckedPdu, Pdu, SigningKey};
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedServerName, RoomAliasId, RoomId, RoomVersionId, ServerName, UserId};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use store::CommitError;
 use tokio::sync::{Semaphore, mpsc};
@@ -212,8 +215,20 @@ impl Rooms {
         room_id: &RoomId,
         events: Vec<CheckedPdu>,
     ) -> Result<Vec<Result<OwnedEventId, RoomError>>, RoomError> {
+        self.receive_after(room_id, events, HashMap::new()).await
+    }
+
+    /// As [`Rooms::receive`], of events that follow others which nobody can give: `states` has the state before each
+    /// of those, as other servers say it is, by the ids of its events, all of which must be known. The room's state
+    /// is resolved with it.
+    pub async fn receive_after(
+        &self,
+        room_id: &RoomId,
+        events: Vec<CheckedPdu>,
+        states: HashMap<OwnedEventId, Vec<OwnedEventId>>,
+    ) -> Result<Vec<Result<OwnedEventId, RoomError>>, RoomError> {
         let num = num_of(&self.0.records.view(), room_id)?;
-        self.tell(num, |reply| Command::Receive { events, reply }).await
+        self.tell(num, |reply| Command::Receive { events, states, reply }).await
     }
 
     pub(crate) fn no_changes(&self) -> Changes {
@@ -235,6 +250,34 @@ impl Rooms {
             let Some((num, draft, basis)) = planned else { return Ok(None) };
             let basis = Some(basis);
             match self.tell(num, |reply| Command::Send { draft, txn: None, basis, reply }).await {
+                Err(RoomError::Outdated) => {}
+                outcome => return outcome.map(Some),
+            }
+        }
+        Err(RoomError::Overloaded)
+    }
+
+    /// Makes an event of a draft as the room would now, without sending it: for another server to sign, or as a
+    /// template for its own user. The room has allowed it as it is now.
+    pub async fn prepare(&self, room_id: &RoomId, draft: Draft) -> Result<Arc<Pdu>, RoomError> {
+        let num = num_of(&self.0.records.view(), room_id)?;
+        self.tell(num, |reply| Command::Prepare { draft, basis: None, reply }).await
+    }
+
+    /// As [`Rooms::prepare`], of a membership change; nothing if nothing is to change.
+    pub async fn prepare_membership(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        change: MembershipChange,
+        reason: Option<String>,
+        extra: Option<JsonObject>,
+    ) -> Result<Option<Arc<Pdu>>, RoomError> {
+        for _ in 0..PLANS_MAX {
+            let planned = self.plan_membership(room_id, sender, &change, reason.clone(), extra.clone())?;
+            let Some((num, draft, basis)) = planned else { return Ok(None) };
+            let basis = Some(basis);
+            match self.tell(num, |reply| Command::Prepare { draft, basis, reply }).await {
                 Err(RoomError::Outdated) => {}
                 outcome => return outcome.map(Some),
             }

@@ -520,7 +520,7 @@ async fn state_learned(room: &RoomId, order: &[String], at: &[OwnedEventId]) -> 
     for _ in 0..order.len() * order.len() {
         let Some(json) = waiting.pop_front() else { break };
         let rules::Checked::Whole(event) = rules::incoming::check(json, &rules, &keys) else { panic!("{json}") };
-        match work.event(event) {
+        match work.event(event, &HashMap::new()) {
             Err(RoomError::Missing(_)) => waiting.push_back(json),
             outcome => drop(outcome.unwrap()),
         }

@@ -1,6 +1,7 @@
 //! One run of decisions about a room: facts looked up, decisions recorded, all in one batch.
 
 mod backfill;
+mod entering;
 mod resolution;
 
 use crate::actor::Basis;
@@ -124,6 +125,8 @@ pub(crate) struct Work {
     pub(crate) is_broken: bool,
     /// Whether guests may join has changed.
     guests_changed: bool,
+    /// The state was set without an event of the timeline.
+    state_set: bool,
 }
 
 impl Work {
@@ -144,6 +147,7 @@ impl Work {
             relations: Relations::default(),
             is_broken: false,
             guests_changed: false,
+            state_set: false,
         }
     }
 
@@ -159,7 +163,7 @@ impl Work {
 
     /// Whether the run changes the room itself.
     pub fn has_events(&self) -> bool {
-        !self.added.is_empty() || !self.past.is_empty()
+        self.state_set || !self.added.is_empty() || !self.past.is_empty()
     }
 
     /// Decides about a draft, and records what comes of it.
@@ -191,6 +195,16 @@ impl Work {
         Ok(event_id)
     }
 
+    /// Makes the event of a draft, and records nothing.
+    pub fn prepare(&mut self, draft: Draft, basis: Option<&Basis>) -> Result<Arc<Pdu>, RoomError> {
+        if let Some(basis) = basis
+            && self.changes.membership(&basis.user, self.num)?.map(|record| record.event) != basis.event
+        {
+            return Err(RoomError::Outdated);
+        }
+        Ok(self.decided(draft)?.pdu)
+    }
+
     /// Decides about a draft, and records nothing yet.
     pub(crate) fn decided(&mut self, draft: Draft) -> Result<Box<Change>, RoomError> {
         let input = Input::Draft(draft);
@@ -210,14 +224,27 @@ impl Work {
     }
 
     /// Decides about an event of another server, and records what comes of it. An event that is known
-    /// already changes nothing.
-    pub fn event(&mut self, event: CheckedPdu) -> Result<OwnedEventId, RoomError> {
+    /// already changes nothing. The state before it follows from the events that it follows, if all of them are
+    /// known, and is looked up in `states` if not.
+    pub fn event(
+        &mut self,
+        event: CheckedPdu,
+        states: &HashMap<OwnedEventId, Vec<OwnedEventId>>,
+    ) -> Result<OwnedEventId, RoomError> {
         let event_id = event.event_id().clone();
         if self.is_known(&event_id)? {
             return Ok(event_id);
         }
-        let before = self.state_after(event.prev_events())?;
-        let input = Input::Event(event);
+        let (before, input) = match (self.state_after(event.prev_events()), states.get(&event_id)) {
+            (Err(RoomError::Missing(_)), Some(given)) => {
+                (self.given_state(given, self.loaded.head.state)?, Input::Given(event))
+            }
+            (state, _) => (state?, Input::Event(event)),
+        };
+        self.judge(input, &event_id, before)
+    }
+
+    fn judge(&mut self, input: Input, event_id: &OwnedEventId, before: StateRoot) -> Result<OwnedEventId, RoomError> {
         let needs = needs(&self.loaded.room, &input)?;
         let before_facts = match before == self.loaded.head.state {
             true => None,
@@ -227,13 +254,13 @@ impl Work {
             current: self.state_facts(&needs.state)?,
             before: before_facts,
             events: self.events(&needs.events)?,
-            redactions: self.early_redactions(&event_id)?,
+            redactions: self.early_redactions(event_id)?,
         };
         let env = Env { now: self.now, key: &self.shared.key, fresh: "" };
         match decide(env, &self.loaded.room, input, &facts) {
             Verdict::Change(change) => {
                 self.record(&change, before, None)?;
-                Ok(event_id)
+                Ok(event_id.clone())
             }
             Verdict::Refused(refusal) => Err(refusal.into()),
             Verdict::Missing(ids) => Err(RoomError::Missing(ids)),

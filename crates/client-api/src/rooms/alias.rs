@@ -8,6 +8,7 @@ use crate::session::{ClientAddress, Session};
 use crate::wire::{Reply, Wire};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
+use federation::{FederationError, PeerError};
 use http::StatusCode;
 use records::Membership;
 use rooms::{Draft, RoomError, RoomReader};
@@ -33,9 +34,22 @@ pub(super) async fn get(
     Wire(request): Wire<get_alias::v3::Request>,
 ) -> Result<Reply<get_alias::v3::Response>, ApiError> {
     state.limits.address(Class::Other, address)?;
+    let alias = &request.room_alias;
+    let local = state.rooms.resolve_alias(&state.records.view(), alias)?;
+    let Some(record) = local else {
+        if !state.federation.is_remote(alias.server_name()) {
+            return Err(unreachable_room(alias.as_str()));
+        }
+        let resolved = match state.federation.resolve_alias(alias).await {
+            Ok(Some(resolved)) => resolved,
+            Ok(None) | Err(FederationError::Peer(PeerError::Unreachable(_))) => {
+                return Err(unreachable_room(alias.as_str()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        return Ok(Reply(get_alias::v3::Response::new(resolved.room_id, resolved.servers)));
+    };
     let view = state.records.view();
-    let record = state.rooms.resolve_alias(&view, &request.room_alias)?;
-    let record = record.ok_or_else(|| unreachable_room(request.room_alias.as_str()))?;
     let servers = match state.rooms.reader_by_id(&view, &record.room_id)? {
         Some(reader) => servers(&state, &reader)?,
         None => vec![state.server_name.clone()],

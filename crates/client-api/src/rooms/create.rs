@@ -1,6 +1,6 @@
 //! `POST /createRoom`
 
-use super::federation::refuse_remote;
+use super::federation;
 use super::follow::follow;
 use crate::account::to_the_end;
 use crate::limits::Class;
@@ -8,11 +8,11 @@ use crate::session::Session;
 use crate::wire::{Reply, Wire};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
-use rooms::{CreateRoom, InitialState, Preset};
-use ruma::OwnedUserId;
+use rooms::{CreateRoom, InitialState, MembershipChange, Preset};
 use ruma::api::client::room::Visibility;
 use ruma::api::client::room::create_room::v3::{Request, Response, RoomPreset};
 use ruma::serde::{JsonObject, Raw};
+use ruma::{OwnedUserId, RoomId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -27,18 +27,41 @@ pub(super) async fn create(
     let request = read(request)?;
     let members = request.initial_state.iter().filter(|event| event.kind == "m.room.member");
     let members: Vec<_> = members.filter_map(|event| OwnedUserId::try_from(event.state_key.as_str()).ok()).collect();
-    for user in request.invite.iter().chain(&members) {
-        refuse_remote(&state, user)?;
+    if members.iter().any(|user| state.federation.is_remote(user.server_name())) {
+        return Err(ApiError::forbidden("users of other servers can't be made members by initial_state"));
     }
+    let mut elsewhere = request.invite.clone();
+    elsewhere.retain(|user| state.federation.is_remote(user.server_name()));
+    elsewhere.sort();
+    elsewhere.dedup();
+    let is_direct = request.is_direct;
     if !(request.invite.is_empty() && members.is_empty()) {
         state.limit(Class::Invite, &session)?;
     }
     to_the_end(async move {
         let room_id = state.rooms.create(&session.user_id, request).await?;
         follow(&state, &session.user_id, &room_id).await;
+        invite_elsewhere(&state, &session, &room_id, elsewhere, is_direct).await;
         Ok(Reply(Response::new(room_id)))
     })
     .await
+}
+
+/// Invites users of other servers, which have to agree. The room is there, whether they do or not.
+async fn invite_elsewhere(
+    state: &State,
+    session: &Session,
+    room_id: &RoomId,
+    users: Vec<OwnedUserId>,
+    is_direct: bool,
+) {
+    for user in users {
+        let extra = is_direct.then(|| JsonObject::from_iter([("is_direct".to_owned(), true.into())]));
+        let change = MembershipChange::Invite { user: user.clone() };
+        if let Err(error) = federation::change(state, &session.user_id, room_id, change, None, extra).await {
+            tracing::info!(%room_id, %user, ?error, "a user of another server is not invited to a new room");
+        }
+    }
 }
 
 fn read(request: Request) -> Result<CreateRoom, ApiError> {

@@ -1,6 +1,6 @@
 //! Entering rooms: `POST /rooms/{roomId}/join`, `POST /join/{roomIdOrAlias}`, `POST /knock/{roomIdOrAlias}`.
 
-use super::federation::unreachable_room;
+use super::federation::{Door, enter, resolve, unreachable_room};
 use super::follow::follow;
 use crate::account::to_the_end;
 use crate::limits::Class;
@@ -8,11 +8,11 @@ use crate::session::Session;
 use crate::wire::{Reply, Wire, WireAndBody};
 use crate::{ApiError, State};
 use axum::extract::State as Within;
-use rooms::{Draft, MembershipChange, RoomError};
+use rooms::{Draft, MembershipChange};
 use ruma::api::client::knock::knock_room;
 use ruma::api::client::membership::{ThirdPartySigned, join_room_by_id, join_room_by_id_or_alias};
 use ruma::serde::JsonObject;
-use ruma::{OwnedRoomId, RoomAliasId, RoomId, RoomOrAliasId};
+use ruma::{OwnedRoomId, RoomId};
 use serde_json::json;
 use serde_json::value::to_raw_value;
 use std::sync::Arc;
@@ -25,19 +25,20 @@ pub(super) async fn join_by_id(
 ) -> Result<Reply<join_room_by_id::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
     let signed = request.third_party_signed;
-    let room_id = to_the_end(join(state, session, request.room_id, signed, body)).await?;
+    let door = Door { room_id: request.room_id, via: Vec::new() };
+    let room_id = to_the_end(join(state, session, door, signed, body)).await?;
     Ok(Reply(join_room_by_id::v3::Response::new(room_id)))
 }
 
-/// `POST /join/{roomIdOrAlias}`. Servers to join through are of use only where one can be reached.
+/// `POST /join/{roomIdOrAlias}`
 pub(super) async fn join_by_id_or_alias(
     Within(state): Within<Arc<State>>,
     session: Session,
     WireAndBody(request, body): WireAndBody<join_room_by_id_or_alias::v3::Request>,
 ) -> Result<Reply<join_room_by_id_or_alias::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
-    let room_id = resolve(&state, &request.room_id_or_alias)?;
-    let room_id = to_the_end(join(state, session, room_id, request.third_party_signed, body)).await?;
+    let door = resolve(&state, &request.room_id_or_alias, request.via).await?;
+    let room_id = to_the_end(join(state, session, door, request.third_party_signed, body)).await?;
     Ok(Reply(join_room_by_id_or_alias::v3::Response::new(room_id)))
 }
 
@@ -48,9 +49,12 @@ pub(super) async fn knock(
     Wire(request): Wire<knock_room::v3::Request>,
 ) -> Result<Reply<knock_room::v3::Response>, ApiError> {
     state.limit(Class::Join, &session)?;
-    let room_id = resolve(&state, &request.room_id_or_alias)?;
-    enter(&state, &session, &room_id, MembershipChange::Knock, request.reason, None).await?;
-    Ok(Reply(knock_room::v3::Response::new(room_id)))
+    let door = resolve(&state, &request.room_id_or_alias, request.via).await?;
+    to_the_end(async move {
+        enter(&state, &session, &door, MembershipChange::Knock, request.reason, None).await?;
+        Ok(Reply(knock_room::v3::Response::new(door.room_id)))
+    })
+    .await
 }
 
 /// What a body has beyond its own fields becomes part of the membership: clients put there what concerns the
@@ -58,47 +62,20 @@ pub(super) async fn knock(
 async fn join(
     state: Arc<State>,
     session: Session,
-    room_id: OwnedRoomId,
+    door: Door,
     signed: Option<ThirdPartySigned>,
     mut body: JsonObject,
 ) -> Result<OwnedRoomId, ApiError> {
     if let Some(signed) = signed {
-        accept_third_party_invite(&state, &session, &room_id, signed).await?;
+        accept_third_party_invite(&state, &session, &door.room_id, signed).await?;
     }
     body.remove("third_party_signed");
     let reason = body.remove("reason").and_then(|reason| reason.as_str().map(ToOwned::to_owned));
     let extra = Some(body).filter(|body| !body.is_empty());
-    if enter(&state, &session, &room_id, MembershipChange::Join, reason, extra).await? {
-        follow(&state, &session.user_id, &room_id).await;
+    if enter(&state, &session, &door, MembershipChange::Join, reason, extra).await? {
+        follow(&state, &session.user_id, &door.room_id).await;
     }
-    Ok(room_id)
-}
-
-/// Answers whether the user was not what they wanted to be already.
-async fn enter(
-    state: &State,
-    session: &Session,
-    room_id: &RoomId,
-    change: MembershipChange,
-    reason: Option<String>,
-    extra: Option<JsonObject>,
-) -> Result<bool, ApiError> {
-    match state.rooms.change_membership(room_id, &session.user_id, change, reason, extra).await {
-        Ok(changed) => Ok(changed.is_some()),
-        Err(RoomError::NotFound(_)) => Err(unreachable_room(room_id.as_str())),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The room that an id or an alias names.
-fn resolve(state: &State, name: &RoomOrAliasId) -> Result<OwnedRoomId, ApiError> {
-    if let Ok(room_id) = <&RoomId>::try_from(name) {
-        return Ok(room_id.to_owned());
-    }
-    let alias =
-        <&RoomAliasId>::try_from(name).map_err(|_| ApiError::invalid_param("neither a room id nor an alias"))?;
-    let record = state.rooms.resolve_alias(&state.records.view(), alias)?;
-    record.map(|record| record.room_id).ok_or_else(|| unreachable_room(alias.as_str()))
+    Ok(door.room_id)
 }
 
 /// Turns an invitation to a third-party identifier into one of the user who owns it. It is sent in the name of

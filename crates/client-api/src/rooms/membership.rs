@@ -1,8 +1,8 @@
 //! Making others come and go, and going oneself: `POST /rooms/{roomId}/…` `invite`, `kick`, `ban`, `unban`,
 //! `leave` and `forget`.
 
-use super::error::as_outsider;
-use super::federation::refuse_remote;
+use super::federation;
+use crate::account::to_the_end;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Reply, Wire};
@@ -27,7 +27,6 @@ pub(super) async fn invite(
     let InvitationRecipient::UserId(invited) = request.recipient else {
         return Err(ApiError::threepid_denied("invitations by third-party identifiers are not supported"));
     };
-    refuse_remote(&state, &invited.user_id)?;
     let change = MembershipChange::Invite { user: invited.user_id };
     act(&state, &session, &request.room_id, change, invited.reason).await?;
     Ok(Reply(invite_user::v3::Response::new()))
@@ -107,12 +106,13 @@ pub(super) async fn forget(
 }
 
 async fn act(
-    state: &State,
+    state: &Arc<State>,
     session: &Session,
     room_id: &RoomId,
     change: MembershipChange,
     reason: Option<String>,
 ) -> Result<(), ApiError> {
-    let changed = state.rooms.change_membership(room_id, &session.user_id, change, reason, None).await;
-    changed.map(|_| ()).map_err(as_outsider)
+    let (state, user, room_id) = (state.clone(), session.user_id.clone(), room_id.to_owned());
+    // What other servers were told is not left half-way.
+    to_the_end(async move { federation::change(&state, &user, &room_id, change, reason, None).await.map(drop) }).await
 }

@@ -4,7 +4,7 @@
 
 use super::access::Access;
 use super::error::{as_outsider, not_in_room};
-use super::federation::refuse_remote;
+use super::federation;
 use super::follow::follow;
 use super::send::check_type;
 use crate::limits::Class;
@@ -196,10 +196,7 @@ async fn set_member(
         "join" if is_self => MembershipChange::Join,
         "knock" if is_self => MembershipChange::Knock,
         "join" | "knock" => return Err(ApiError::forbidden("only users themselves can join or knock")),
-        "invite" => {
-            refuse_remote(state, &user)?;
-            MembershipChange::Invite { user: user.clone() }
-        }
+        "invite" => MembershipChange::Invite { user: user.clone() },
         "leave" if is_self => MembershipChange::Leave,
         "leave" if current(state, &view, room_id, &user)? == Some(Membership::Ban) => {
             MembershipChange::Unban { user: user.clone() }
@@ -210,8 +207,7 @@ async fn set_member(
     };
     let enters = change == MembershipChange::Join;
     drop(view);
-    let changed = state.rooms.change_membership(room_id, &session.user_id, change, None, Some(content)).await;
-    if let Some(event_id) = changed.map_err(as_outsider)? {
+    if let Some(event_id) = federation::change(state, &session.user_id, room_id, change, None, Some(content)).await? {
         if enters {
             follow(state, &user, room_id).await;
         }

@@ -58,7 +58,7 @@ impl Work {
             return Ok(event_id);
         }
         let before = match (self.state_after(event.prev_events()), states.get(&event_id)) {
-            (Err(RoomError::Missing(_)), Some(state)) => self.given_state(state)?,
+            (Err(RoomError::Missing(_)), Some(state)) => self.given_state(state, self.first_state()?)?,
             (state, _) => state?,
         };
         let input = Input::Past(event);
@@ -122,9 +122,16 @@ impl Work {
         Ok(self.changes.event(num)?.is_some_and(|record| record.status != EventStatus::Outlier))
     }
 
-    /// The state of these events, as another server gave it. It shares with the first state that is known what
-    /// the two have in common.
-    fn given_state(&mut self, event_ids: &[OwnedEventId]) -> Result<StateRoot, RoomError> {
+    /// The state before the first event of the timeline.
+    fn first_state(&self) -> Result<StateRoot, RoomError> {
+        let view = self.changes.view();
+        let first = view.timeline(self.num, Order(i64::MIN), Order(i64::MAX), Direction::Forward, 1)?.pop();
+        let first = first.map(|first| view.event(first.event)).transpose()?.flatten();
+        Ok(first.map_or(StateRoot::EMPTY, |(_, record)| record.state_before))
+    }
+
+    /// The state of these events, as another server gave it. It shares with `base` what the two have in common.
+    pub(super) fn given_state(&mut self, event_ids: &[OwnedEventId], base: StateRoot) -> Result<StateRoot, RoomError> {
         let (mut state, mut missing) = (HashMap::new(), Vec::new());
         for id in event_ids {
             let num = self.changes.event_num(id)?;
@@ -144,10 +151,6 @@ impl Work {
         if !missing.is_empty() {
             return Err(RoomError::Missing(missing));
         }
-        let view = self.changes.view();
-        let first = view.timeline(self.num, Order(i64::MIN), Order(i64::MAX), Direction::Forward, 1)?.pop();
-        let first = first.map(|first| view.event(first.event)).transpose()?.flatten();
-        let base = first.map_or(StateRoot::EMPTY, |(_, record)| record.state_before);
         let mut edits = Vec::new();
         for entry in base.entries(&self.changes) {
             let entry = entry?;

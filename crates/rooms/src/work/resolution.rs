@@ -82,7 +82,10 @@ impl Work {
         // Only who joins again gets back what they had forgotten.
         let forgotten = membership != Membership::Join && record.as_ref().is_some_and(|record| record.forgotten);
         let stripped_state = match membership {
-            Membership::Invite | Membership::Knock => Some(self.stripped_state(pdu)?),
+            // Users of other servers are shown it by their own.
+            Membership::Invite | Membership::Knock if user.server_name() == self.shared.key.server_name() => {
+                Some(self.stripped_state(pdu)?)
+            }
             _ => None,
         };
         let entered = match &record {
@@ -116,7 +119,7 @@ impl Work {
         self.put_member(nth, user, Some(&record), &new, by)
     }
 
-    fn put_member(
+    pub(super) fn put_member(
         &mut self,
         nth: u16,
         user: &UserId,
@@ -126,6 +129,10 @@ impl Work {
     ) -> Result<(), RoomError> {
         if let Some(old) = old.filter(|old| old.membership == Membership::Join && new.membership != Membership::Join) {
             self.changes.put_stay(nth, self.num, user, old.entered.unwrap_or(old.event), by);
+        }
+        let joined = |record: &MembershipRecord| record.membership == Membership::Join;
+        if old.is_some_and(joined) != joined(new) {
+            self.changes.count_server(self.num, user.server_name(), joined(new))?;
         }
         self.changes.put_membership(nth, user, self.num, new)?;
         self.count(new.previous, Some(new.membership));

@@ -1,0 +1,82 @@
+//! The way to other servers, as this crate needs it.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::Method;
+use rules::Checked;
+use ruma::ServerName;
+use ruma::room_version_rules::RoomVersionRules;
+use std::time::Duration;
+
+/// A request to another server.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// The path and the query, encoded.
+    pub path_and_query: String,
+    /// The body, JSON.
+    pub body: Option<Bytes>,
+    /// How long the answer may take.
+    pub timeout: Duration,
+    /// The largest answer that is taken, in bytes.
+    pub body_bytes_max: usize,
+}
+
+/// Why another server gave no answer that is of use.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// It can't be reached, or did not answer in time.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
+    /// This server's rules forbid to talk to it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It refused.
+    #[error("the server answered {status}: {error}")]
+    Refused {
+        /// The status of its answer.
+        status: u16,
+        /// The code of its error, if it gave one.
+        errcode: Option<String>,
+        /// What it says, for people.
+        error: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// Its answer is too long, or not what was asked for.
+    #[error("the server's answer is of no use: {0}")]
+    Unusable(String),
+}
+
+/// Sends signed requests to other servers.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends a request, and answers the body of a response with status 200.
+    fn send<'a>(&'a self, to: &'a ServerName, call: Call) -> BoxFuture<'a, Result<Bytes, PeerError>>;
+}
+
+/// Checks what other servers signed.
+pub trait EventKeys: Send + Sync + 'static {
+    /// Checks events: format, signatures with keys that are fetched in as few requests as possible, hashes. Answers in
+    /// the order of the events.
+    fn check<'a>(&'a self, events: Vec<String>, rules: &'a RoomVersionRules) -> BoxFuture<'a, Vec<Checked>>;
+}
+
+/// No other servers: none can be reached, nothing that they signed is right.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPeers;
+
+impl Peers for NoPeers {
+    fn send<'a>(&'a self, _: &'a ServerName, _: Call) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        Box::pin(async { Err(PeerError::Unreachable("this server talks to no others".to_owned())) })
+    }
+}
+
+impl EventKeys for NoPeers {
+    fn check<'a>(&'a self, events: Vec<String>, rules: &'a RoomVersionRules) -> BoxFuture<'a, Vec<Checked>> {
+        let none = ruma::signatures::PublicKeyMap::new();
+        let checked = events.iter().map(|event| rules::incoming::check(event, rules, &none)).collect();
+        Box::pin(async move { checked })
+    }
+}

@@ -1,0 +1,5 @@
+//! Several servers in one process, with a network that the test controls.
+
+mod entering;
+mod net;
+mod receiving;

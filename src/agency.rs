@@ -14,6 +14,7 @@ use client_api::{ClientAddress, Interactive, Nonces, RateLimits};
 use devices::Devices;
 use federation::{Federation, NoPeers};
 use http::Request;
+use media::{Blobs, Media};
 use records::Records;
 use rooms::Rooms;
 use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
@@ -87,6 +88,14 @@ impl Agency {
         };
         let key = Arc::new(key);
         let rooms = Rooms::new(records.clone(), key.clone(), clock.clone(), random.clone(), rooms_config);
+        let media = Media::new(
+            records.clone(),
+            open_blobs(&config.media, &config.data_dir).await?,
+            server_name.clone(),
+            clock.clone(),
+            random.clone(),
+            config.media.clone(),
+        );
         let devices = Devices::new(records.clone(), server_name.clone(), clock.clone());
         let federation = Federation::new(federation::Parts {
             records: records.clone(),
@@ -110,6 +119,7 @@ impl Agency {
             records,
             accounts: accounts.clone(),
             devices,
+            media,
             rooms: rooms.clone(),
             federation,
             syncs,
@@ -201,6 +211,18 @@ fn done(user_id: &OwnedUserId) -> Answer {
 async fn open_store(data_dir: &Path, memory: &SharedMemory) -> anyhow::Result<RocksEngine> {
     let (folder, memory) = (data_dir.join("store"), memory.clone());
     blocking(move || Ok(RocksEngine::open(folder, &memory, &store_rocksdb::Config::default())?)).await
+}
+
+/// Opens the place of the files.
+async fn open_blobs(config: &media::Config, data_dir: &Path) -> anyhow::Result<Blobs> {
+    if let Some(s3) = &config.s3 {
+        return Blobs::s3(s3).context("the store of files can't be used");
+    }
+    let folder = config.folder.clone().unwrap_or_else(|| data_dir.join("media"));
+    blocking(move || {
+        Blobs::folder(&folder).with_context(|| format!("the folder of files {} can't be opened", folder.display()))
+    })
+    .await
 }
 
 /// Does on a thread of its own what would keep others waiting.

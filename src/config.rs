@@ -104,6 +104,8 @@ base::config! {
         pub sync: sync::Config,
         /// What clients may send, and how often.
         pub clients: client_api::Config,
+        /// Files that users upload, and those of other servers.
+        pub media: media::Config,
         /// What /.well-known/matrix/client, server and support answer under the server name. If another web
         /// server answers there, let it pass these three on.
         pub well_known: WellKnown,
@@ -260,6 +262,7 @@ impl Config {
             rooms: Rooms::default(),
             sync: sync::Config::default(),
             clients: client_api::Config { limits, ..client_api::Config::default() },
+            media: media::Config::default(),
             well_known: WellKnown::default(),
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -11,6 +11,7 @@ use crate::config::{Limits, Network};
 use crate::health::Health;
 use crate::metrics::{HttpLabels, Metrics};
 use crate::well_known;
+use base::config::ByteSize;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -89,7 +90,9 @@ impl Front {
         if let Some(answer) = well_known::answer(&agency.well_known, request.method(), request.uri().path()) {
             return answer;
         }
-        let bytes_max = self.limits.request_bytes_max;
+        // Files come as they come: their size and time have limits of their own, in [agency.media].
+        let uploads = is_upload(request.method(), request.uri().path());
+        let bytes_max = if uploads { ByteSize(u64::MAX) } else { self.limits.request_bytes_max };
         if request.body().size_hint().lower() > bytes_max.0 {
             let message = format!("The body of a request may have {} bytes.", bytes_max.0);
             return body::error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", &message);
@@ -101,7 +104,7 @@ impl Front {
         let mut request = Request::from_parts(head, body::boxed(inner));
         request.extensions_mut().insert(address);
         let answer = AssertUnwindSafe(agency.face.answer(request)).catch_unwind();
-        let answer = if waits {
+        let answer = if waits || uploads {
             answer.await
         } else {
             match tokio::time::timeout(self.limits.request_timeout, answer).await {
@@ -144,6 +147,13 @@ fn host_of(authority: &str) -> &str {
 /// Whether the request may wait for news, as long as its own timeout says.
 fn may_wait(path: &str) -> bool {
     path.starts_with("/_matrix/client/") && (path.ends_with("/sync") || path.ends_with("/events"))
+}
+
+/// Whether the body of the request is a file.
+fn is_upload(method: &Method, path: &str) -> bool {
+    let below = path.strip_prefix("/_matrix/media/").and_then(|path| path.split_once('/'));
+    let is_upload = below.is_some_and(|(_, path)| path == "upload" || path.starts_with("upload/"));
+    is_upload && (method == Method::POST || method == Method::PUT)
 }
 
 /// The address that a request came from: the last one of X-Forwarded-For that is not a trusted proxy, if a
@@ -211,6 +221,15 @@ mod tests {
         assert!(may_wait("/_matrix/client/v3/events"));
         assert!(!may_wait("/_matrix/client/v3/rooms/!a/messages"));
         assert!(!may_wait("/sync"));
+    }
+
+    #[test]
+    fn only_files_are_let_through_as_they_come() {
+        assert!(is_upload(&Method::POST, "/_matrix/media/v3/upload"));
+        assert!(is_upload(&Method::PUT, "/_matrix/media/v3/upload/a.example/id"));
+        assert!(!is_upload(&Method::GET, "/_matrix/media/v3/upload"));
+        assert!(!is_upload(&Method::POST, "/_matrix/media/v1/create"));
+        assert!(!is_upload(&Method::POST, "/_matrix/client/v3/media/upload"));
     }
 
     fn check(peer: &str, forwarded: &[&str], expected: &str) {

@@ -13,6 +13,7 @@ mod encryption;
 mod every_endpoint;
 mod guests;
 mod limits;
+mod media;
 mod rooms;
 mod routes;
 mod session;
@@ -64,6 +65,8 @@ pub struct State {
     pub accounts: Accounts,
     /// Keys, messages to devices, backups.
     pub devices: ::devices::Devices,
+    /// Files.
+    pub media: ::media::Media,
     /// The rooms.
     pub rooms: ::rooms::Rooms,
     /// Other servers.
@@ -101,6 +104,7 @@ pub fn router(state: Arc<State>) -> Router {
         .merge(account::routes())
         .merge(directory::routes())
         .merge(encryption::routes())
+        .merge(media::routes())
         .merge(rooms::routes())
         .merge(sync::routes())
         .route_layer(axum::middleware::from_fn(route_name::name_route))

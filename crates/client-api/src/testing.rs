@@ -8,7 +8,7 @@ use axum::body::Body;
 use base::config::ByteSize;
 use base::{FakeClock, Secret, SeededRandom, UnixMillis};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use records::Records;
 use ruma::{OwnedUserId, owned_server_name};
@@ -66,22 +66,30 @@ impl Server {
 
     /// A server whose settings are changed first.
     pub async fn with(change: impl FnOnce(&mut Config, &mut accounts::Config)) -> Self {
-        Self::with_all(|config, accounts_config, _| change(config, accounts_config)).await
+        Self::with_all(|config, accounts_config, _, _| change(config, accounts_config)).await
     }
 
     /// A server whose settings of sync are changed first.
     pub async fn with_sync(change: impl FnOnce(&mut ::sync::Config)) -> Self {
-        Self::with_all(|_, _, sync_config| change(sync_config)).await
+        Self::with_all(|_, _, sync_config, _| change(sync_config)).await
     }
 
-    async fn with_all(change: impl FnOnce(&mut Config, &mut accounts::Config, &mut ::sync::Config)) -> Self {
+    /// A server whose settings of files are changed first.
+    pub async fn with_media(change: impl FnOnce(&mut ::media::Config)) -> Self {
+        Self::with_all(|_, _, _, media_config| change(media_config)).await
+    }
+
+    async fn with_all(
+        change: impl FnOnce(&mut Config, &mut accounts::Config, &mut ::sync::Config, &mut ::media::Config),
+    ) -> Self {
         let mut config = Config { limits: Limits { enabled: false, ..Limits::default() }, ..Config::default() };
         let mut accounts_config = accounts::Config::default();
         accounts_config.registration.mode = RegistrationMode::Open;
         accounts_config.password.argon2_memory = ByteSize::kib(8);
         accounts_config.password.argon2_passes = 1;
         let mut sync_config = ::sync::Config::default();
-        change(&mut config, &mut accounts_config, &mut sync_config);
+        let mut media_config = ::media::Config::default();
+        change(&mut config, &mut accounts_config, &mut sync_config, &mut media_config);
         let server_name = owned_server_name!("example.org");
         let clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
         let random = Arc::new(SeededRandom::new(1));
@@ -109,11 +117,20 @@ impl Server {
             peers: Arc::new(::federation::NoPeers),
             keys: Arc::new(::federation::NoPeers),
         });
+        let media = ::media::Media::new(
+            records.clone(),
+            ::media::Blobs::in_memory(),
+            server_name.clone(),
+            clock.clone(),
+            random.clone(),
+            media_config,
+        );
         let state = Arc::new(State {
             server_name,
             records,
             accounts,
             devices,
+            media,
             rooms,
             federation,
             syncs,
@@ -143,9 +160,14 @@ impl Server {
         self.answer(request.body(body.into()).unwrap()).await
     }
 
+    /// The response to any request, as it comes.
+    pub async fn respond(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     /// What is answered to any request.
     pub async fn answer(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.respond(request).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let is_page = parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));

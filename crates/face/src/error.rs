@@ -6,6 +6,7 @@ use devices::Error as DevicesError;
 use federation::{FederationError, PeerError};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
+use media::Error as MediaError;
 use records::RecordsError;
 use rooms::RoomError;
 use rules::push::EditError;
@@ -16,6 +17,9 @@ use sync::SyncError;
 
 /// When to try again, if the server or a room has too much to do.
 const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When to try again, if a user has too many uploads under way.
+const MEDIA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a request failed: a status, an error code, a sentence for people, and what else the body has.
 #[derive(Clone, Debug)]
@@ -325,6 +329,34 @@ impl From<DevicesError> for ApiError {
                 Self::from(DevicesError::Contended)
             }
             DevicesError::Shared(_) | DevicesError::Records(_) | DevicesError::Commit(_) => Self::internal(&message),
+        }
+    }
+}
+
+impl From<MediaError> for ApiError {
+    fn from(error: MediaError) -> Self {
+        let message = error.to_string();
+        match error {
+            MediaError::NotFound => Self::not_found(message),
+            MediaError::NotYetUploaded => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_NOT_YET_UPLOADED", message),
+            MediaError::TooLarge(_) | MediaError::ImageTooLarge { remote: false } => Self::too_large(message),
+            MediaError::RemoteTooLarge | MediaError::ImageTooLarge { remote: true } => {
+                Self::too_large(message).status(StatusCode::BAD_GATEWAY)
+            }
+            MediaError::QuotaReached | MediaError::NotTheCreator | MediaError::Refused | MediaError::Protected => {
+                Self::forbidden(message)
+            }
+            MediaError::TooManyPending | MediaError::Busy => Self::limit_exceeded(MEDIA_RETRY_AFTER),
+            MediaError::CannotOverwrite => Self::new(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", message),
+            MediaError::InvalidParam(_) => Self::invalid_param(message),
+            MediaError::CutOff(_) | MediaError::NotAnImage => Self::unknown(message),
+            MediaError::Remote(_) => Self::unknown(message).status(StatusCode::BAD_GATEWAY),
+            MediaError::Contended => {
+                Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            MediaError::Blobs(_) | MediaError::Stopped | MediaError::Records(_) | MediaError::Commit(_) => {
+                Self::internal(&message)
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod followers;
 mod ids;
 mod key_backup;
 mod log;
+mod media;
 mod one_time_keys;
 mod presence;
 mod pushers;
@@ -56,6 +57,10 @@ pub use endings::Erasures;
 pub use ids::Ids;
 pub use key_backup::{BackedUpKey, BackupRecord};
 pub use log::LogEntry;
+pub use media::{
+    BlobHash, BlobRecord, BlockedRecord, GoneBlob, MediaRecord, MediaUsage, Mxc, PreviewRecord, ThumbnailKey,
+    ThumbnailRecord, VerdictRecord, VerdictState,
+};
 pub use one_time_keys::{FallbackKey, KeyDigest, OneTimeQueue, OneTimeState};
 pub use presence::PresenceRecord;
 pub use pushers::{PushLag, Pusher, PusherKind, PusherRecord};

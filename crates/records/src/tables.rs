@@ -113,6 +113,19 @@ pub(crate) const SLIDING_ROOM: Table = Table::new(111, Family::Ranges, "sliding_
 // The user directory: 125 to 127.
 pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");
 pub(crate) const FOUND_WORD: Table = Table::new(126, Family::Ranges, "found_word");
+// Media: 128 to 139.
+pub(crate) const MEDIA: Table = Table::new(128, Family::Ranges, "media");
+pub(crate) const MEDIA_OF_USER: Table = Table::new(129, Family::Ranges, "media_of_user");
+pub(crate) const MEDIA_USAGE: Table = Table::new(130, Family::Points, "media_usage");
+pub(crate) const MEDIA_PENDING: Table = Table::new(131, Family::Ranges, "media_pending");
+pub(crate) const MEDIA_ACCESS: Table = Table::new(132, Family::Points, "media_access");
+pub(crate) const BLOB: Table = Table::new(133, Family::Points, "blob");
+pub(crate) const BLOB_MEDIA: Table = Table::new(134, Family::Ranges, "blob_media");
+pub(crate) const BLOB_BLOCKED: Table = Table::new(135, Family::Points, "blob_blocked");
+pub(crate) const BLOB_VERDICT: Table = Table::new(136, Family::Points, "blob_verdict");
+pub(crate) const THUMBNAIL: Table = Table::new(137, Family::Ranges, "thumbnail");
+pub(crate) const URL_PREVIEW: Table = Table::new(138, Family::Ranges, "url_preview");
+
 // End-to-end encryption: messages to devices, keys, backups: 80 to 99.
 pub(crate) const TO_DEVICE: Table = Table::new(80, Family::Ranges, "to_device");
 pub(crate) const ONE_TIME_STATE: Table = Table::new(81, Family::Points, "one_time_state");

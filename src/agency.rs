@@ -10,7 +10,7 @@ use crate::well_known::WellKnown;
 use accounts::{Accounts, EndSessions, Erase, NewUser};
 use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
-use client_api::{ClientAddress, Interactive, Nonces, RateLimits};
+use client_api::{ClientAddress, Delayed, Interactive, Nonces, RateLimits};
 use devices::Devices;
 use federation::{Federation, NoPeers};
 use http::Request;
@@ -114,7 +114,7 @@ impl Agency {
                 syncs.shutdown();
             }
         });
-        let router = client_api::router(Arc::new(client_api::State {
+        let state = Arc::new(client_api::State {
             server_name: server_name.clone(),
             records,
             accounts: accounts.clone(),
@@ -129,7 +129,10 @@ impl Agency {
             config: config.clients.clone(),
             interactive: Interactive::default(),
             nonces: Nonces::default(),
-        }));
+            delayed: Delayed::default(),
+        });
+        client_api::start(&state);
+        let router = client_api::router(state);
         Ok(Self {
             server_name,
             data_dir: config.data_dir.clone(),

@@ -5,7 +5,7 @@ use crate::{Accounts, Error};
 use base::limits::ID_BYTES_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use records::Changes;
+use records::{Changes, DELETED};
 use ruma::{RoomId, UserId};
 use sha2::{Digest, Sha256};
 
@@ -32,7 +32,7 @@ impl Accounts {
         Ok(self.view().account_data(user, room, kind)?)
     }
 
-    /// Stores account data: a JSON object. Logs it for the user's syncs, unless it is what is stored already.
+    /// Stores account data: a JSON object, of which an empty one deletes what is stored (MSC3391). Logs it for the user's syncs, unless it is what is stored already.
     ///
     /// Who has as much as a user can have can still replace what is there by something smaller.
     pub async fn set_account_data(
@@ -90,7 +90,9 @@ pub(crate) fn put_account_data(
     if content.len() > ACCOUNT_DATA_BYTES_MAX {
         return Err(Error::TooLarge("the content"));
     }
-    if changes.view().account_data(user, room, kind)?.as_deref() == Some(content) {
+    // What is deleted twice, or was never there, is not told.
+    let stored = Some(content).filter(|content| *content != DELETED);
+    if changes.view().account_data(user, room, kind)?.as_deref() == stored {
         return Ok(());
     }
     let before = changes.view().account_data_usage(user)?;

@@ -235,6 +235,7 @@ impl Accounts {
             let mut record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
             record.deactivated_at = record.deactivated_at.or(Some(now));
             changes.end_account(&user);
+            changes.clear_all_delayed(&user)?;
             if erase == Erase::Everything {
                 changes.erase_events(&user)?;
                 record.erased = true;

@@ -22,8 +22,8 @@ const VERSIONS: [&str; 3] = ["r0.6.1", "v1.1", "v1.2"];
 /// of profiles with their stable names (v1.16), the state after the timeline in sync (v1.16, MSC4222), threads, their
 /// list and relations both ways (v1.4), relations of relations (v1.10), and redactions sent like any event;
 /// the room directory by type (v1.4), jumping to a date (v1.6), room summaries (v1.15), and reports of rooms (v1.13);
-/// sliding sync (MSC4186).
-const UNSTABLE_FEATURES: [&str; 12] = [
+/// sliding sync (MSC4186); who may invite a user (v1.18, MSC4155).
+const UNSTABLE_FEATURES: &[&str] = &[
     "uk.tcpip.msc4133.stable",
     "org.matrix.msc4222",
     "org.matrix.msc3440.stable",
@@ -36,6 +36,10 @@ const UNSTABLE_FEATURES: [&str; 12] = [
     "org.matrix.msc3030",
     "org.matrix.msc4151",
     "org.matrix.simplified_msc3575",
+    "org.matrix.msc3391",
+    "org.matrix.msc4155",
+    "org.matrix.msc4380",
+    "org.matrix.msc4380.stable",
 ];
 
 /// The room versions of this server, all stable.
@@ -47,15 +51,29 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 /// `GET /versions`
-async fn versions() -> Json<Value> {
-    let features: Map<String, Value> =
+async fn versions(extract::State(state): extract::State<Arc<State>>) -> Json<Value> {
+    let mut features: Map<String, Value> =
         UNSTABLE_FEATURES.iter().map(|feature| ((*feature).to_owned(), json!(true))).collect();
+    // Clients that find it subscribe to threads by themselves, and count on the push rules.
+    if state.syncs.config().thread_subscriptions {
+        features.insert("org.matrix.msc4306".to_owned(), json!(true));
+    }
+    if state.config.delayed_events.scheduled_max > 0 {
+        features.insert("org.matrix.msc4140".to_owned(), json!(true));
+    }
     Json(json!({ "versions": VERSIONS, "unstable_features": features }))
 }
 
 /// `GET /capabilities`
 async fn capabilities(extract::State(state): extract::State<Arc<State>>, _: Session) -> Json<Value> {
-    Json(shown(&state.rooms.config().default_version))
+    let mut shown = shown(&state.rooms.config().default_version);
+    let delayed = &state.config.delayed_events;
+    if let Some(Value::Object(capabilities)) = shown.get_mut("capabilities") {
+        let delay_max = u64::try_from(delayed.delay_max.as_millis()).unwrap_or(u64::MAX);
+        let limits = json!({"max_delay_ms": delay_max, "max_scheduled": delayed.scheduled_max});
+        capabilities.insert("org.matrix.msc4140.delayed_events".to_owned(), limits);
+    }
+    Json(shown)
 }
 
 fn shown(default_version: &RoomVersionId) -> Value {

@@ -9,6 +9,10 @@ pub(crate) fn may_ask(method: &Method, path: &str) -> bool {
         return false;
     };
     let segments: Vec<&str> = path.split('/').collect();
+    if let ["org.matrix.msc4140", rest @ ..] = &*segments {
+        // "Guest accounts": all of it.
+        return matches!(rest, ["delayed_events", ..] | ["rooms", _, "delayed_event", ..]);
+    }
     match method.as_str() {
         "GET" => matches!(
             *segments,

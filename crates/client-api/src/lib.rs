@@ -24,6 +24,7 @@ mod testing;
 pub use account::{Interactive, Nonces};
 pub use face::ApiError;
 pub use limits::{Limits, Rate, RateLimits};
+pub use rooms::{Delayed, DelayedEvents};
 pub use session::ClientAddress;
 
 use accounts::Accounts;
@@ -50,6 +51,8 @@ base::config! {
         /// Whether users find all users of the server in the user directory. Else they find those with whom they
         /// share a room, and those who are in a room that everybody can join or read.
         pub find_all_users: bool = false,
+        /// Events that are sent later.
+        pub delayed_events: DelayedEvents,
         /// How often clients may do what.
         pub limits: Limits,
     }
@@ -85,12 +88,19 @@ pub struct State {
     pub interactive: Interactive,
     /// What tools that make accounts have to sign; begins empty, as [`Nonces::default`].
     pub nonces: Nonces,
+    /// What wakes the task that sends delayed events; begins as [`Delayed::default`].
+    pub delayed: Delayed,
 }
 
 impl wire::BodyLimit for State {
     fn body_bytes_max(&self) -> usize {
         self.config.body_bytes_max.bytes()
     }
+}
+
+/// Starts what an agency does by itself: sending delayed events. It ends with the state. To be called within a runtime.
+pub fn start(state: &Arc<State>) {
+    rooms::start_delayed(state);
 }
 
 /// All endpoints of one agency.

@@ -1,7 +1,7 @@
 //! A server in memory for the tests of endpoints: the real router over the memory engine, with a clock that the
 //! test turns.
 
-use crate::{Config, Interactive, Limits, Nonces, RateLimits, State, router};
+use crate::{Config, Delayed, Interactive, Limits, Nonces, RateLimits, State, router};
 use accounts::{Accounts, RegistrationMode};
 use axum::Router;
 use axum::body::Body;
@@ -140,6 +140,7 @@ impl Server {
             config,
             interactive: Interactive::default(),
             nonces: Nonces::default(),
+            delayed: Delayed::default(),
         });
         Self { router: router(state.clone()), state, clock }
     }

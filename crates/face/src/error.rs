@@ -169,6 +169,17 @@ impl ApiError {
         self.code
     }
 
+    /// The body that clients get.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut body = self.extra.clone();
+        if let Some(code) = self.code {
+            body.insert("errcode".to_owned(), json!(code));
+            body.insert("error".to_owned(), json!(self.message));
+        }
+        Value::Object(body)
+    }
+
     /// Whether the server is at fault.
     #[must_use]
     pub fn is_internal(&self) -> bool {
@@ -200,12 +211,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = self.extra;
-        if let Some(code) = self.code {
-            body.insert("errcode".to_owned(), json!(code));
-            body.insert("error".to_owned(), json!(self.message));
-        }
-        let mut response = (self.status, axum::Json(Value::Object(body))).into_response();
+        let mut response = (self.status, axum::Json(self.body())).into_response();
         if let Some(retry_after) = self.retry_after {
             // Whole seconds, rounded up: a client that waits less would be refused again.
             let seconds = u64::try_from(retry_after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
@@ -257,6 +263,7 @@ impl From<RoomError> for ApiError {
             RoomError::NotFound(_) => Self::not_found(message),
             RoomError::Forbidden(_) => Self::forbidden(message),
             RoomError::GuestsForbidden => Self::guest_access_forbidden(message),
+            RoomError::InviteBlocked => Self::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", message),
             RoomError::BadJson(_) => Self::bad_json(message),
             RoomError::InvalidParam(_) => Self::invalid_param(message),
             RoomError::TooLarge(_) => Self::too_large(message),

@@ -2,7 +2,7 @@
 
 use crate::codec::RecordsError;
 use crate::tables::{ACCESS_TOKEN, DEVICE, DEVICE_TOKEN, LAST_SEEN, REFRESH_TOKEN, USER};
-use crate::{Changes, View};
+use crate::{Changes, DELETED, View};
 use base::UnixMillis;
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,10 @@ pub struct RefreshTokenRecord {
     /// The access token and the refresh token that it was exchanged for, as long as neither was used.
     pub successor: Option<(TokenHash, TokenHash)>,
 }
+
+/// What comes before the id of a device in the types of the account data that is about it.
+const LOCAL_NOTIFICATION_SETTINGS: [&str; 2] =
+    ["m.local_notification_settings", "org.matrix.msc3890.local_notification_settings"];
 
 const ACCESS: u8 = 1;
 const REFRESH: u8 = 2;
@@ -232,7 +236,20 @@ impl Changes {
         self.clear_keys_of_device(user, device)?;
         self.clear_sliding_connections(user, device);
         self.clear_pushers_of_device(user, device)?;
+        self.clear_settings_of_device(user, device)?;
         self.clear_device_tokens(user, device)
+    }
+
+    /// Deletes the account data in which the user has set how a device notifies them (MSC3890), unless all of it goes
+    /// with the account.
+    fn clear_settings_of_device(&mut self, user: &UserId, device: &DeviceId) -> Result<(), RecordsError> {
+        for prefix in LOCAL_NOTIFICATION_SETTINGS {
+            let kind = format!("{prefix}.{device}");
+            if !self.ends(user) && self.view().account_data(user, None, &kind)?.is_some() {
+                self.put_account_data(user, None, &kind, DELETED)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the tokens that the view shows of a device. Returns the hashes of the access tokens among them.

@@ -26,6 +26,17 @@ pub struct AccountDatum {
     pub stamp: Stamp,
 }
 
+impl AccountDatum {
+    /// Whether it was deleted: what is left of it tells the user's devices so (MSC3391).
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.content == DELETED
+    }
+}
+
+/// The content of account data that was deleted.
+pub const DELETED: &str = "{}";
+
 /// How much account data a user has, over all rooms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountDataUsage {
@@ -98,7 +109,8 @@ impl View {
         Ok(self.get(PROFILE, &profile_key(user))?.unwrap_or_default())
     }
 
-    /// The content of a user's account data of a type, for a room or for the account as a whole.
+    /// The content of a user's account data of a type, for a room or for the account as a whole; none if it was
+    /// deleted.
     pub fn account_data(
         &self,
         user: &UserId,
@@ -106,7 +118,7 @@ impl View {
         kind: &str,
     ) -> Result<Option<String>, RecordsError> {
         let found = self.get_stamped(ACCOUNT_DATA, &account_data_key(user, room, kind))?;
-        Ok(found.map(|(_, content)| content))
+        Ok(found.map(|(_, content): (Stamp, String)| content).filter(|content| content != DELETED))
     }
 
     /// When a user's account data of a type was last written.
@@ -120,13 +132,13 @@ impl View {
         bytes.map(|bytes| codec::decode_stamp(ACCOUNT_DATA.name, &bytes)).transpose()
     }
 
-    /// All account data of a user: of the account first, then room by room.
+    /// All account data of a user, deleted or not: of the account first, then room by room.
     pub fn account_data_all(&self, user: &UserId) -> Result<Vec<AccountDatum>, RecordsError> {
         let range = ACCOUNT_DATA.key().text(user.as_str()).prefix_range();
         self.scan_all(ACCOUNT_DATA, range)?.iter().map(read_datum).collect()
     }
 
-    /// All account data of a user for one room, or for the account as a whole.
+    /// All account data of a user for one room, or for the account as a whole, deleted or not.
     pub fn account_data_of(&self, user: &UserId, room: Option<&RoomId>) -> Result<Vec<AccountDatum>, RecordsError> {
         let range = account_data_prefix(user, room).prefix_range();
         self.scan_all(ACCOUNT_DATA, range)?.iter().map(read_datum).collect()
@@ -236,13 +248,14 @@ impl Changes {
         self.put(FILTER, filter_key(user, id), &filter);
     }
 
-    /// Removes all that a user has stored: profile, account data, status message, filters.
+    /// Removes all that a user has stored: profile, account data, status message, subscriptions to threads, filters.
     pub fn clear_stored(&mut self, user: &UserId) {
         self.clear(PROFILE, profile_key(user));
         self.clear_range(ACCOUNT_DATA, ACCOUNT_DATA.key().text(user.as_str()).prefix_range());
         self.clear_range(ACCOUNT_DATA_BY_STAMP, by_stamp_key(user).prefix_range());
         self.clear(ACCOUNT_DATA_USAGE, usage_key(user));
         self.clear_presence(user);
+        self.clear_thread_subscriptions(user);
         self.clear_range(FILTER, FILTER.key().text(user.as_str()).prefix_range());
     }
 }
@@ -328,7 +341,7 @@ mod tests {
         let users = [owned_user_id!("@a:b"), owned_user_id!("@ab:b")];
         for user in &users {
             let mut changes = records.changes(&records.view());
-            changes.put_account_data(user, None, "x", "{}").unwrap();
+            changes.put_account_data(user, None, "x", "{\"n\":1}").unwrap();
             changes.put_filter(user, "f", "{}");
             changes.put_profile(user, &Profile::from([("displayname".to_owned(), "\"A\"".to_owned())])).unwrap();
             records.commit(changes).await.unwrap();

@@ -62,6 +62,11 @@ impl Changes {
         self.expect_absent(ENDED, ended_key(user));
     }
 
+    /// Whether these changes end the account of a user.
+    pub(crate) fn ends(&self, user: &UserId) -> bool {
+        self.is_written(ENDED, &ended_key(user))
+    }
+
     /// Ends an account: from then on its user enters no room, and those that they are in are to be left.
     pub fn end_account(&mut self, user: &UserId) {
         self.put(ENDED, ended_key(user), &());

@@ -11,6 +11,7 @@ mod accounts;
 mod accounts_stored;
 mod changes;
 mod codec;
+mod delayed;
 mod destinations;
 mod device_keys;
 mod directory;
@@ -39,6 +40,7 @@ mod stays;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod thread_subscriptions;
 mod times;
 mod to_device;
 mod user_directory;
@@ -47,9 +49,10 @@ mod view;
 pub use accounts::{
     AcceptedTerms, AccessTokenRecord, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash, UserRecord,
 };
-pub use accounts_stored::{AccountDataUsage, AccountDatum, Profile};
+pub use accounts_stored::{AccountDataUsage, AccountDatum, DELETED, Profile};
 pub use changes::Changes;
 pub use codec::RecordsError;
+pub use delayed::{DelayedPlace, DelayedRecord, Fate};
 pub use destinations::DestinationRecord;
 pub use device_keys::{CrossSigningRecord, DehydratedRecord, SignedKey, UserSignature};
 pub use directory::{Listed, ListedPlace, RoomSummary};
@@ -80,6 +83,7 @@ pub use sliding::{
     SlidingConnection, SlidingElement, SlidingRequired, SlidingRoom, SlidingScope, SlidingSent, SlidingVersion,
 };
 pub use stays::Stay;
+pub use thread_subscriptions::{SubscribedThread, ThreadSubscription};
 pub use times::TimedEvent;
 pub use to_device::ToDeviceRecord;
 pub use user_directory::{FoundUser, Words};

@@ -74,6 +74,11 @@ pub enum LogEntry {
         /// Whose.
         user: OwnedUserId,
     },
+    /// A user subscribed to a thread, or unsubscribed from it.
+    ThreadSubscription {
+        /// Who.
+        user: OwnedUserId,
+    },
 }
 
 impl Changes {

@@ -105,6 +105,15 @@ pub(crate) const PUSH_LAG: Table = Table::new(68, Family::Ranges, "push_lag");
 // What users have read, and who is there: 100 to 109.
 pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");
 pub(crate) const PRESENCE: Table = Table::new(101, Family::Points, "presence");
+pub(crate) const THREAD_SUBSCRIPTION: Table = Table::new(106, Family::Points, "thread_subscription");
+pub(crate) const THREAD_SUBSCRIPTION_BY_STAMP: Table = Table::new(107, Family::Ranges, "thread_subscription_by_stamp");
+pub(crate) const THREAD_SUBSCRIPTION_COUNT: Table = Table::new(108, Family::Points, "thread_subscription_count");
+
+// Delayed events: 140 to 143.
+pub(crate) const DELAYED: Table = Table::new(140, Family::Points, "delayed");
+pub(crate) const DELAYED_BY_TIME: Table = Table::new(141, Family::Ranges, "delayed_by_time");
+pub(crate) const DELAYED_OF_USER: Table = Table::new(142, Family::Ranges, "delayed_of_user");
+pub(crate) const DELAYED_TXN: Table = Table::new(143, Family::Points, "delayed_txn");
 
 // Connections of sliding sync: 110 to 114.
 pub(crate) const SLIDING_CONNECTION: Table = Table::new(110, Family::Ranges, "sliding_connection");

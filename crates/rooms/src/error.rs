@@ -18,6 +18,9 @@ pub enum RoomError {
     /// The room does not let guests in.
     #[error("the room does not let guests in")]
     GuestsForbidden,
+    /// The user does not want to be invited by this one.
+    #[error("the user has blocked this invitation")]
+    InviteBlocked,
     /// The content is not what the specification demands.
     #[error("{0}")]
     BadJson(String),

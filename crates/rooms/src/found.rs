@@ -1,12 +1,15 @@
 //! Founding rooms: the events that [`create::plan`] writes down become a room in one batch.
 
 use crate::create::{self, CreateRoom, Plan};
+use crate::invites::check_invite;
+use crate::reader::membership_in;
 use crate::work::{Loaded, Shared, Work};
 use crate::{Draft, RoomError, Rooms, profile};
 use base::{Order, UnixMillis, random_string};
 use records::state_map::StateRoot;
 use records::{AliasRecord, Changes, RoomHead};
 use room_core::Room;
+use ruma::events::room::member::MembershipState;
 use ruma::room_version_rules::RoomVersionRules;
 use ruma::{OwnedRoomId, RoomVersionId, ServerName, UserId};
 use std::sync::Arc;
@@ -23,7 +26,7 @@ impl Rooms {
     ///
     /// # Errors
     ///
-    /// Those of `create::plan`; [`RoomError::AliasTaken`]; [`RoomError::InvalidRoomState`] if the room's own
+    /// Those of `create::plan`; [`RoomError::AliasTaken`]; [`RoomError::InviteBlocked`]; [`RoomError::InvalidRoomState`] if the room's own
     /// rules don't allow what it should start with.
     pub async fn create(&self, creator: &UserId, request: CreateRoom) -> Result<OwnedRoomId, RoomError> {
         let view = self.records().view();
@@ -32,6 +35,13 @@ impl Rooms {
             is_local.then(|| profile(&view, user).unwrap_or_default())
         };
         let plan = create::plan(request, creator, profile_of, self.server_name(), &self.config().default_version)?;
+        for draft in plan.drafts.iter().filter(|draft| draft.kind == "m.room.member" && draft.sender == *creator) {
+            let member = draft.state_key.as_deref().and_then(|key| <&UserId>::try_from(key).ok());
+            let is_invite = membership_in(&draft.content) == MembershipState::Invite;
+            if let Some(invited) = member.filter(|user| is_invite && user.server_name() == self.server_name()) {
+                check_invite(&view, creator, invited)?;
+            }
+        }
         drop(view);
         let now = self.shared().clock.now();
         for attempt in 0..ATTEMPTS_MAX {

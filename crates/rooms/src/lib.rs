@@ -10,6 +10,7 @@ mod backfill;
 mod bundle;
 mod children;
 mod create;
+mod delayed;
 mod departures;
 mod directory;
 mod entering;
@@ -20,6 +21,7 @@ mod found;
 mod glance;
 mod guests;
 mod ignored;
+mod invites;
 mod listing;
 mod membership;
 mod reader;
@@ -37,12 +39,14 @@ pub use acquaintance::Acquaintance;
 pub use backfill::{BACKFILL_BYTES_MAX, BACKFILL_EVENTS_MAX, Backfill};
 pub use children::{DEPTH_MAX, Depth, Found, Piece, Wanted};
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};
+pub use delayed::{Changed as DelayedChanged, Schedule, Scheduled, due as delayed_due};
 pub use directory::ListFilter;
 pub use entering::{Entry, References, stripped_texts};
 pub use error::RoomError;
 pub use event::StoredEvent;
 pub use glance::Glanced;
 pub use ignored::Ignored;
+pub use invites::{invite_permission, invite_verdict};
 pub use membership::MembershipChange;
 pub use reader::{Departure, Recipient, RoomReader};
 pub use room_core::Draft;
@@ -245,11 +249,24 @@ impl Rooms {
         reason: Option<String>,
         extra: Option<JsonObject>,
     ) -> Result<Option<OwnedEventId>, RoomError> {
+        self.change_membership_once(room_id, sender, change, reason, extra, None).await
+    }
+
+    /// As [`Self::change_membership`]; a request with the same transaction id answers the same event.
+    pub async fn change_membership_once(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        change: MembershipChange,
+        reason: Option<String>,
+        extra: Option<JsonObject>,
+        txn: Option<Txn>,
+    ) -> Result<Option<OwnedEventId>, RoomError> {
         for _ in 0..PLANS_MAX {
             let planned = self.plan_membership(room_id, sender, &change, reason.clone(), extra.clone())?;
             let Some((num, draft, basis)) = planned else { return Ok(None) };
-            let basis = Some(basis);
-            match self.tell(num, |reply| Command::Send { draft, txn: None, basis, reply }).await {
+            let (basis, txn) = (Some(basis), txn.clone());
+            match self.tell(num, |reply| Command::Send { draft, txn, basis, reply }).await {
                 Err(RoomError::Outdated) => {}
                 outcome => return outcome.map(Some),
             }
@@ -301,6 +318,9 @@ impl Rooms {
         let event = current.as_ref().map(|record| reader.event(record.event)).transpose()?.flatten();
         let power = reader.power_levels()?;
         let is_local = target.server_name() == self.server_name();
+        if is_local && matches!(change, MembershipChange::Invite { .. }) {
+            invites::check_invite(&view, sender, target)?;
+        }
         let own_profile = if is_local { Some(profile(&view, target)?) } else { None };
         let membership = current.as_ref().map(|record| record.membership);
         let facts = Facts {

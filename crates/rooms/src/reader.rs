@@ -5,6 +5,7 @@ mod stays;
 pub use stays::Departure;
 
 use crate::bundle::Bundle;
+use crate::delayed::DELAYED;
 use crate::erasures::Erasures;
 use crate::event::Events;
 use crate::{Ignored, RoomError, StoredEvent};
@@ -326,6 +327,8 @@ impl RoomReader {
             redacted_because: Option<&'a RawValue>,
             #[serde(skip_serializing_if = "Option::is_none")]
             transaction_id: Option<&'a str>,
+            #[serde(rename = "org.matrix.msc4140.delay_id", skip_serializing_if = "Option::is_none")]
+            delay_id: Option<&'a str>,
             #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
             relations: Option<&'a RawValue>,
         }
@@ -337,8 +340,10 @@ impl RoomReader {
         // A redaction is not redacted within what it redacts: that could go on without end.
         let because = redaction.map(|redaction| client_event(&redaction.pdu, Format::WithRoomId));
         let because = because.map(RawValue::from_string).transpose().map_err(RoomError::internal)?;
-        let sent_by = event.record.sent_by.as_ref().filter(|sent_by| {
-            event.pdu.sender() == recipient.user_id
+        let sent_by = event.record.sent_by.as_ref().filter(|_| event.pdu.sender() == recipient.user_id);
+        let delayed = sent_by.filter(|sent_by| sent_by.device_id == DELAYED);
+        let sent_by = sent_by.filter(|sent_by| {
+            sent_by.device_id != DELAYED
                 && recipient.device_id.is_some_and(|device| device.as_str() == sent_by.device_id)
         });
         let unsigned = Unsigned {
@@ -349,6 +354,7 @@ impl RoomReader {
             replaces_state: replaced.as_ref().map(|replaced| (**replaced.event_id()).as_ref()),
             redacted_because: because.as_deref(),
             transaction_id: sent_by.map(|sent_by| sent_by.txn_id.as_str()),
+            delay_id: delayed.map(|sent_by| sent_by.txn_id.as_str()),
             relations,
         };
         serde_json::to_string(&unsigned).map_err(RoomError::internal)

@@ -12,7 +12,7 @@ use crate::guests::GUEST_ACCESS;
 use crate::listing::Listing;
 use crate::reader::{kind_text, membership_in};
 use crate::relating::Relations;
-use crate::{RoomError, Txn};
+use crate::{RoomError, Txn, delayed};
 use backfill::Past;
 use base::{Clock, EventNum, Order, Random, RoomNum, UnixMillis, random_string};
 use records::state_map::StateRoot;
@@ -168,6 +168,11 @@ impl Work {
 
     /// Decides about a draft, and records what comes of it.
     pub fn draft(&mut self, draft: Draft, txn: Option<&Txn>, basis: Option<&Basis>) -> Result<OwnedEventId, RoomError> {
+        if let Some(txn) = txn
+            && let Some(event_id) = delayed::check(&self.changes, txn)?
+        {
+            return Ok(event_id);
+        }
         if let Some(basis) = basis
             && self.changes.membership(&basis.user, self.num)?.map(|record| record.event) != basis.event
         {
@@ -185,13 +190,13 @@ impl Work {
         let event_id = change.pdu.event_id().clone();
         // Setting what is set already changes nothing, and makes no event.
         if !timed && let Some(same) = self.same_as_current(&change)? {
-            self.remember(txn, change.pdu.sender(), &same);
+            self.remember(txn, change.pdu.sender(), &same)?;
             return Ok(same);
         }
         self.check_relation(&change.pdu)?;
         let sender = change.pdu.sender().to_owned();
         self.record(&change, self.loaded.head.state, txn)?;
-        self.remember(txn, &sender, &event_id);
+        self.whole(|work| work.remember(txn, &sender, &event_id))?;
         Ok(event_id)
     }
 
@@ -338,10 +343,15 @@ impl Work {
         Committed { loaded: self.loaded, added: self.added, rewritten: self.rewritten }
     }
 
-    fn remember(&mut self, txn: Option<&Txn>, sender: &UserId, event_id: &EventId) {
-        if let Some(txn) = txn {
-            self.changes.put_txn(txn.scope(sender), &txn.txn_id, self.now, event_id);
+    fn remember(&mut self, txn: Option<&Txn>, sender: &UserId, event_id: &OwnedEventId) -> Result<(), RoomError> {
+        match txn {
+            Some(txn) if txn.delayed_id().is_some() => {
+                delayed::note_sent(&mut self.changes, txn, event_id, self.now)?;
+            }
+            Some(txn) => self.changes.put_txn(txn.scope(sender), &txn.txn_id, self.now, event_id),
+            None => {}
         }
+        Ok(())
     }
 
     /// The id of the current state event, if `change` would set the same content in the same name again.

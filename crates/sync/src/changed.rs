@@ -118,7 +118,9 @@ impl Inner {
                         rooms.entry(room).or_default().receipts = true;
                     }
                 }
-                LogEntry::AccountData { user: owner } => is_own |= owner == user,
+                LogEntry::AccountData { user: owner } | LogEntry::ThreadSubscription { user: owner } => {
+                    is_own |= owner == user;
+                }
                 LogEntry::ToDevice { users } => is_own |= users.iter().any(|addressee| addressee == user),
                 LogEntry::KeysSigned { user: signer, .. } => is_own |= signer == user,
                 LogEntry::DeviceList { user } => devices.push(user),

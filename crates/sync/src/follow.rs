@@ -134,7 +134,9 @@ impl Inner {
                 self.active.note_user_in(user, *room, Happening::Receipt, stamp, to_wake);
             }
             LogEntry::Receipt { room, .. } => self.active.note_room(*room, Happening::Receipt, stamp, to_wake),
-            LogEntry::AccountData { user } | LogEntry::KeysSigned { user, .. } => {
+            LogEntry::AccountData { user }
+            | LogEntry::KeysSigned { user, .. }
+            | LogEntry::ThreadSubscription { user } => {
                 self.active.note_user(user, stamp, to_wake);
             }
             LogEntry::ToDevice { users } => {

@@ -25,6 +25,7 @@ mod same;
 mod sliding;
 #[cfg(test)]
 mod tests;
+mod thread_subscriptions;
 mod to_device;
 mod typing;
 mod volatile;
@@ -39,6 +40,7 @@ pub use presence::{Presence, PresenceState, Present};
 pub use receipts::Marks;
 pub use sliding::{SlidingForm, SlidingRequest, ToDeviceRequest};
 pub use sync_core::{PageToken, SyncToken, TokenError};
+pub use thread_subscriptions::{SubscribeError, SubscriptionsPage, THREAD_SUBSCRIPTIONS_MAX};
 
 use active::ActiveUsers;
 use base::config::ByteSize;
@@ -74,6 +76,10 @@ base::config! {
         /// Whether messages mention users whose names are in their text, as it was before version 1.17 of the
         /// specification. Off, only those are mentioned whom the client of the sender says it to be.
         pub text_mentions: bool = false,
+        /// Whether what is said in threads notifies those who have subscribed to them, and only those (MSC4306). Off,
+        /// threads notify as the rest of a room does. Users of clients that don't know subscriptions would hear
+        /// nothing of threads any more unless they are mentioned.
+        pub thread_subscriptions: bool = false,
         /// Whether users see who is there. Off, everybody is offline, whatever they say.
         pub presence: bool = true,
         /// The largest room, by its joined members, whose members see each other's presence because of it.
@@ -91,7 +97,7 @@ impl Config {
     /// Which push rules users have who have changed none.
     #[must_use]
     pub fn predefined_push_rules(&self) -> Predefined {
-        if self.text_mentions { Predefined::WithTextMentions } else { Predefined::Current }
+        Predefined { text_mentions: self.text_mentions, threads: self.thread_subscriptions }
     }
 }
 
@@ -236,6 +242,12 @@ impl Syncs {
         });
         tokio::spawn(follow::follow(Arc::downgrade(&inner), newest, ended, typed));
         Self(inner)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
 
     /// Makes all waiting syncs answer at once, and those to come not wait.

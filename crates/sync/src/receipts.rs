@@ -161,15 +161,16 @@ fn check_thread(reader: &RoomReader, event: &Arc<StoredEvent>, thread: Option<&s
 }
 
 /// The root of the thread that an event is in; none in the main timeline.
-pub fn thread_of(reader: &RoomReader, event: &Arc<StoredEvent>) -> Result<Option<OwnedEventId>, SyncError> {
-    let mut current = event.clone();
+pub fn thread_of(reader: &RoomReader, event: &StoredEvent) -> Result<Option<OwnedEventId>, SyncError> {
+    let mut current: Option<Arc<StoredEvent>> = None;
     for _ in 0..=HOPS_MAX {
-        let Some(relation) = Relation::of(&current.pdu) else { break };
+        let pdu = current.as_ref().map_or(&event.pdu, |current| &current.pdu);
+        let Some(relation) = Relation::of(pdu) else { break };
         if relation.is_thread() {
             return Ok(Some(relation.target));
         }
         match reader.event_by_id(&relation.target)? {
-            Some(next) => current = next,
+            Some(next) => current = Some(next),
             None => break,
         }
     }

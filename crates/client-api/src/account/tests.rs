@@ -756,6 +756,67 @@ async fn account_data_is_stored_for_the_account_and_for_rooms() {
 }
 
 #[tokio::test]
+async fn account_data_is_deleted_by_its_own_endpoint_and_by_an_empty_content() {
+    let server = Server::new().await;
+    let user = server.user("alice").await;
+    let token = Some(user.token.as_str());
+    let created = server.post("/_matrix/client/v3/createRoom", token, &json!({})).await.ok();
+    let room = created["room_id"].as_str().unwrap();
+    let of_type = |events: &Value| -> Vec<Value> {
+        let events = events.as_array().into_iter().flatten();
+        events.filter(|event| event["type"] == "x").map(|event| event["content"].clone()).collect()
+    };
+    for place in [String::new(), format!("/rooms/{room}")] {
+        let pointer = if place.is_empty() {
+            "/account_data/events".to_owned()
+        } else {
+            format!("/rooms/join/{room}/account_data/events")
+        };
+        let path = |version: &str| format!("/_matrix/client/{version}/user/{}{place}/account_data/x", user.id);
+        let (path, delete) = (path("v3"), path("unstable/org.matrix.msc3391"));
+        let sync = async |since: &str| {
+            let synced = server.get(&format!("/_matrix/client/v3/sync{since}"), token).await.ok();
+            let since = format!("?since={}", synced["next_batch"].as_str().unwrap());
+            (of_type(synced.pointer(&pointer).unwrap_or(&Value::Null)), since)
+        };
+        for by_put in [false, true] {
+            server.put(&path, token, &json!({"n": 1})).await.ok();
+            let (told, since) = sync("").await;
+            assert_eq!(told, [json!({"n": 1})]);
+            match by_put {
+                true => server.send(Method::PUT, &path, token, "{ }").await.ok(),
+                false => server.delete(&delete, token, &Value::Null).await.ok(),
+            };
+            server.get(&path, token).await.refused(404, "M_NOT_FOUND");
+            let (told, since) = sync(&since).await;
+            assert_eq!(told, [json!({})]);
+            assert!(sync("").await.0.is_empty());
+            server.delete(&delete, token, &Value::Null).await.ok();
+            assert!(sync(&since).await.0.is_empty());
+        }
+    }
+    let path = format!("/_matrix/client/unstable/org.matrix.msc3391/user/{}/account_data/m.push_rules", user.id);
+    server.delete(&path, token, &Value::Null).await.refused(405, "M_BAD_JSON");
+}
+
+#[tokio::test]
+async fn the_settings_of_a_device_go_with_it() {
+    let server = Server::new().await;
+    let (first, second) = (server.user("alice").await, server.log_in("alice").await);
+    let token = Some(first.token.as_str());
+    let path = |device: &str| {
+        let kind = format!("org.matrix.msc3890.local_notification_settings.{device}");
+        format!("/_matrix/client/v3/user/{}/account_data/{kind}", first.id)
+    };
+    for device in [&first.device, &second.device] {
+        server.put(&path(device), token, &json!({"is_silenced": true})).await.ok();
+    }
+    server.post("/_matrix/client/v3/logout", Some(&second.token), &json!({})).await.ok();
+    server.get(&path(&second.device), token).await.refused(404, "M_NOT_FOUND");
+    server.get(&path(&first.device), token).await.ok();
+}
+
+#[tokio::test]
 async fn account_data_refuses_what_it_must() {
     let server = Server::new().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);

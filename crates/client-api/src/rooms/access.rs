@@ -14,7 +14,7 @@ use rules::IgnoredUsers;
 use rules::client_event::Format;
 use rules::ignored::IGNORED_USER_LIST;
 use ruma::events::room::member::MembershipState;
-use ruma::{RoomId, UserId};
+use ruma::{DeviceId, RoomId, UserId};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -23,7 +23,9 @@ pub(super) struct Access<'a> {
     pub reader: RoomReader,
     pub standing: Standing,
     state: &'a State,
-    session: &'a Session,
+    user: &'a UserId,
+    /// The device that asks, if it is one.
+    device: Option<&'a DeviceId>,
     /// Whom the user ignores: what they say is kept from the user wherever it would be read.
     ignored: IgnoredUsers,
 }
@@ -47,12 +49,22 @@ pub(super) enum Standing {
 impl<'a> Access<'a> {
     /// The room, if the user may read it: 403 `M_FORBIDDEN` if not, whether it exists or not.
     pub fn of(state: &'a State, session: &'a Session, room_id: &RoomId) -> Result<Self, ApiError> {
+        Self::of_user(state, &session.user_id, Some(&session.device_id), room_id)
+    }
+
+    /// The room, if this user may read it.
+    pub fn of_user(
+        state: &'a State,
+        user: &'a UserId,
+        device: Option<&'a DeviceId>,
+        room_id: &RoomId,
+    ) -> Result<Self, ApiError> {
         let view = state.records.view();
         let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
-        let standing = standing(&reader, &session.user_id)?.ok_or_else(not_in_room)?;
-        let ignored = view.account_data(&session.user_id, None, IGNORED_USER_LIST)?;
+        let standing = standing(&reader, user)?.ok_or_else(not_in_room)?;
+        let ignored = view.account_data(user, None, IGNORED_USER_LIST)?;
         let ignored = IgnoredUsers::of_content(ignored.as_deref());
-        Ok(Self { reader, standing, state, session, ignored })
+        Ok(Self { reader, standing, state, user, device, ignored })
     }
 
     /// The state of the room as the user may know it.
@@ -75,14 +87,14 @@ impl<'a> Access<'a> {
     /// see, because its sender is one whom they ignore, is not among it.
     pub fn visible(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Seen>, ApiError> {
         let mut seen = self.may_see(events)?;
-        seen.retain(|seen| !self.ignored.hide(&seen.event.pdu, &self.session.user_id));
+        seen.retain(|seen| !self.ignored.hide(&seen.event.pdu, self.user));
         Ok(seen)
     }
 
     /// What the user may see of these events, whether they want to or not.
     pub fn may_see(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Seen>, ApiError> {
         let up_to = self.up_to();
-        let memberships = self.reader.visible(&self.session.user_id, events)?;
+        let memberships = self.reader.visible(self.user, events)?;
         let seen = events.iter().zip(memberships).filter(|(event, _)| event.order <= up_to);
         Ok(seen
             .filter_map(|(event, membership)| Some(Seen { event: event.clone(), membership: membership? }))
@@ -91,7 +103,7 @@ impl<'a> Access<'a> {
 
     /// What the user was to the room over time.
     pub fn trail(&self) -> Result<Trail, ApiError> {
-        Ok(self.reader.trail(&self.session.user_id)?)
+        Ok(self.reader.trail(self.user)?)
     }
 
     /// An event that the user may see; 404 if there is none.
@@ -135,15 +147,11 @@ impl<'a> Access<'a> {
 
     /// The content of a state event as the user gets it.
     pub fn content(&self, event: &StoredEvent) -> Result<Box<RawValue>, ApiError> {
-        Ok(self.reader.copy_for(&self.session.user_id, event, None)?.content().to_owned())
+        Ok(self.reader.copy_for(self.user, event, None)?.content().to_owned())
     }
 
     fn recipient(&self) -> Recipient<'_> {
-        Recipient {
-            user_id: &self.session.user_id,
-            device_id: Some(&self.session.device_id),
-            now: self.state.clock.now(),
-        }
+        Recipient { user_id: self.user, device_id: self.device, now: self.state.clock.now() }
     }
 }
 

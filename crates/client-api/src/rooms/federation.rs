@@ -3,7 +3,7 @@
 use crate::session::Session;
 use crate::{ApiError, State};
 use federation::{FederationError, Joining, PeerError};
-use rooms::{MembershipChange, RoomError};
+use rooms::{MembershipChange, RoomError, Txn};
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, RoomOrAliasId, UserId};
 
@@ -106,6 +106,19 @@ pub(super) async fn change(
     reason: Option<String>,
     extra: Option<JsonObject>,
 ) -> Result<Option<OwnedEventId>, ApiError> {
+    change_once(state, sender, room_id, change, reason, extra, None).await
+}
+
+/// As [`change`]. Where this server alone decides, a request with the same transaction id answers the same event.
+pub(super) async fn change_once(
+    state: &State,
+    sender: &UserId,
+    room_id: &RoomId,
+    change: MembershipChange,
+    reason: Option<String>,
+    extra: Option<JsonObject>,
+    txn: Option<Txn>,
+) -> Result<Option<OwnedEventId>, ApiError> {
     match &change {
         MembershipChange::Invite { user } if state.federation.is_remote(user.server_name()) => {
             let invited = state.federation.invite(room_id, sender, user, reason, extra).await;
@@ -116,7 +129,7 @@ pub(super) async fn change(
             Ok(None)
         }
         _ => {
-            let changed = state.rooms.change_membership(room_id, sender, change, reason, extra).await;
+            let changed = state.rooms.change_membership_once(room_id, sender, change, reason, extra, txn).await;
             changed.map_err(super::error::as_outsider)
         }
     }

@@ -12,7 +12,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Within};
 use base::Order;
 use records::{Membership, MembershipRecord};
-use rooms::{Ignored, Piece, Recipient, RoomReader};
+use rooms::{Piece, Recipient, RoomReader, invite_verdict};
+use rules::InviteVerdict;
 use rules::client_event::Format;
 use rules::filter::Matcher;
 use ruma::{OwnedRoomId, RoomId};
@@ -134,7 +135,7 @@ fn user(state: &State, session: &Session, parameters: &Parameters) -> Result<Res
     }
     let end = SyncToken::new(view.stamp(), 0).to_string();
     let account_data = view.account_data_all(&session.user_id)?;
-    let account_data = account_data.iter().filter(|datum| datum.room_id.is_none());
+    let account_data = account_data.iter().filter(|datum| datum.room_id.is_none() && !datum.is_deleted());
     let account_data = account_data.map(|datum| datum_event(&datum.kind, &datum.content)).collect::<Result<_, _>>()?;
     Ok(Response { end, presence: Vec::new(), rooms, account_data })
 }
@@ -146,9 +147,9 @@ fn invited(
     reader: &RoomReader,
     record: &MembershipRecord,
 ) -> Result<Option<RoomInfo>, ApiError> {
-    let is_ignored = Ignored::of(reader.view(), &session.user_id)?.has(&record.sender);
+    let verdict = invite_verdict(reader.view(), &record.sender, &session.user_id)?;
     let Some(event) = reader.event(record.event)? else { return Ok(None) };
-    if is_ignored || record.membership != Membership::Invite {
+    if verdict != InviteVerdict::Allow || record.membership != Membership::Invite {
         return Ok(None);
     }
     let device_id = Some(&*session.device_id);
@@ -177,7 +178,8 @@ fn room(state: &State, session: &Session, room_id: &RoomId, events_max: usize) -
     };
     let membership = access.reader.membership(&session.user_id)?.map(|(_, record)| record.membership);
     let account_data = view.account_data_of(&session.user_id, Some(room_id))?;
-    let account_data = account_data.iter().map(|datum| datum_event(&datum.kind, &datum.content));
+    let account_data = account_data.iter().filter(|datum| !datum.is_deleted());
+    let account_data = account_data.map(|datum| datum_event(&datum.kind, &datum.content));
     Ok(RoomInfo {
         room_id: room_id.to_string(),
         membership: membership.and_then(|membership| match membership {

@@ -4,6 +4,7 @@ mod access;
 mod alias;
 mod context;
 mod create;
+mod delayed;
 mod error;
 mod event;
 mod federation;
@@ -22,10 +23,14 @@ mod send;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thread_subscriptions;
 mod threads;
 mod timeline;
 mod timestamp;
 mod upgrade;
+
+pub(crate) use delayed::start as start_delayed;
+pub use delayed::{Delayed, DelayedEvents};
 
 use crate::State;
 use crate::routes::Routes as _;
@@ -59,8 +64,10 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/initialSync", get(initial_sync::of_user))
         .v3("/rooms/{room_id}/context/{event_id}", get(context::context))
         .v3("/rooms/{room_id}/messages", get(messages::messages))
+        .merge(delayed::routes())
         .merge(relations::routes())
         .merge(threads::routes())
+        .merge(thread_subscriptions::routes())
         .v3("/rooms/{room_id}/members", get(members::members))
         .v3("/rooms/{room_id}/joined_members", get(members::joined))
         .v3("/rooms/{room_id}/aliases", get(alias::of_room))

@@ -3,6 +3,7 @@
 //! With an empty state key, the path ends after the type, with a slash or without.
 
 use super::access::Access;
+use super::delayed::{delay_in_query, schedule};
 use super::error::{as_outsider, not_in_room};
 use super::federation;
 use super::follow::follow;
@@ -14,9 +15,11 @@ use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Within};
+use axum::response::{IntoResponse as _, Response as Answer};
 use base::limits::ID_BYTES_MAX;
+use http::Uri;
 use records::Membership;
-use rooms::{Draft, MembershipChange, RoomReader};
+use rooms::{Draft, MembershipChange, RoomReader, Txn};
 use ruma::api::client::state::send_state_event::v3::Response;
 use ruma::events::StateEventType;
 use ruma::events::room::power_levels::UserPowerLevel;
@@ -40,9 +43,10 @@ pub(super) async fn put(
     Within(state): Within<Arc<State>>,
     session: Session,
     Args((room_id, kind, state_key)): Args<(OwnedRoomId, String, String)>,
+    uri: Uri,
     Body(content): Body<Box<RawValue>>,
-) -> Result<Reply<Response>, ApiError> {
-    set(&state, &session, &room_id, kind, state_key, content).await
+) -> Result<Answer, ApiError> {
+    set(&state, &session, &room_id, &uri, kind, state_key, content).await
 }
 
 /// `PUT …/state/{eventType}` and `PUT …/state/{eventType}/`
@@ -50,9 +54,10 @@ pub(super) async fn put_without_key(
     Within(state): Within<Arc<State>>,
     session: Session,
     Args((room_id, kind)): Args<(OwnedRoomId, String)>,
+    uri: Uri,
     Body(content): Body<Box<RawValue>>,
-) -> Result<Reply<Response>, ApiError> {
-    set(&state, &session, &room_id, kind, String::new(), content).await
+) -> Result<Answer, ApiError> {
+    set(&state, &session, &room_id, &uri, kind, String::new(), content).await
 }
 
 /// `GET …/state/{eventType}/{stateKey}`
@@ -112,41 +117,54 @@ async fn set(
     state: &State,
     session: &Session,
     room_id: &RoomId,
+    uri: &Uri,
     kind: String,
     state_key: String,
     content: Box<RawValue>,
-) -> Result<Reply<Response>, ApiError> {
+) -> Result<Answer, ApiError> {
+    if let Some(delay) = delay_in_query(uri)? {
+        let scheduled = schedule(state, session, room_id, (kind, Some(state_key)), &content, delay, None).await;
+        return Ok(scheduled?.into_response());
+    }
     state.limit(class(&kind, &content), session)?;
+    let event_id = apply(state, &session.user_id, room_id, (kind, state_key), content, None).await?;
+    Ok(Reply(Response::new(event_id)).into_response())
+}
+
+/// Sets state, as a user of this server asks.
+pub(super) async fn apply(
+    state: &State,
+    user: &UserId,
+    room_id: &RoomId,
+    (kind, state_key): (String, String),
+    content: Box<RawValue>,
+    txn: Option<Txn>,
+) -> Result<OwnedEventId, ApiError> {
     check_type(&kind)?;
     if state_key.len() > ID_BYTES_MAX {
         return Err(ApiError::too_large(format!("a state key has at most {ID_BYTES_MAX} bytes")));
     }
     match (kind.as_str(), state_key.as_str()) {
-        ("m.room.member", _) => {
-            let event_id = set_member(state, session, room_id, &state_key, object(&content)?).await?;
-            return Ok(Reply(Response::new(event_id)));
-        }
+        ("m.room.member", _) => return set_member(state, user, room_id, &state_key, object(&content)?, txn).await,
         ("m.room.canonical_alias", "") => check_aliases(state, room_id, &object(&content)?)?,
         ("m.room.power_levels", "") => {
             let levels = object(&content)?;
             rooms::check_levels(&levels)?;
-            check_no_creator(state, session, room_id, &levels)?;
+            check_no_creator(state, user, room_id, &levels)?;
         }
         _ => {}
     }
-    let draft = Draft::state(session.user_id.clone(), kind, state_key, content);
-    let event_id = state.rooms.send(room_id, draft, None).await.map_err(as_outsider)?;
-    Ok(Reply(Response::new(event_id)))
+    let draft = Draft::state(user.to_owned(), kind, state_key, content);
+    state.rooms.send(room_id, draft, txn).await.map_err(as_outsider)
 }
 
 /// Creators who are above all levels can't be given one (room version 12). The authorization rules forbid it too;
 /// to who may set levels it is said that the request is wrong, not that they may not make it.
-fn check_no_creator(state: &State, session: &Session, room_id: &RoomId, levels: &JsonObject) -> Result<(), ApiError> {
+fn check_no_creator(state: &State, setter: &UserId, room_id: &RoomId, levels: &JsonObject) -> Result<(), ApiError> {
     let view = state.records.view();
     let Some(reader) = state.rooms.reader_by_id(&view, room_id)? else { return Ok(()) };
     let power = reader.power_levels()?;
-    if !reader.is_joined(&session.user_id)? || !power.can_send_state(&session.user_id, &StateEventType::RoomPowerLevels)
-    {
+    if !reader.is_joined(setter)? || !power.can_send_state(setter, &StateEventType::RoomPowerLevels) {
         return Ok(());
     }
     let users = levels.get("users").and_then(Value::as_object).into_iter().flatten();
@@ -182,15 +200,16 @@ fn object(content: &RawValue) -> Result<JsonObject, ApiError> {
 /// A membership that is set as state changes as one that is asked for by its name.
 async fn set_member(
     state: &State,
-    session: &Session,
+    setter: &UserId,
     room_id: &RoomId,
     state_key: &str,
     content: JsonObject,
+    txn: Option<Txn>,
 ) -> Result<OwnedEventId, ApiError> {
     let user = OwnedUserId::try_from(state_key)
         .map_err(|_| ApiError::invalid_param("the state key of a membership is a user id"))?;
     let membership = content.get("membership").and_then(Value::as_str).unwrap_or_default();
-    let is_self = user == session.user_id;
+    let is_self = user == setter;
     let view = state.records.view();
     let change = match membership {
         "join" if is_self => MembershipChange::Join,
@@ -207,7 +226,8 @@ async fn set_member(
     };
     let enters = change == MembershipChange::Join;
     drop(view);
-    if let Some(event_id) = federation::change(state, &session.user_id, room_id, change, None, Some(content)).await? {
+    let changed = federation::change_once(state, setter, room_id, change, None, Some(content), txn).await?;
+    if let Some(event_id) = changed {
         if enters {
             follow(state, &user, room_id).await;
         }

@@ -16,6 +16,8 @@ pub struct Compiled {
     rules: Vec<CompiledRule>,
     /// Whether these are the predefined rules, which events need not always be read for.
     is_predefined: bool,
+    /// Whether these are those and the ones about threads, which may notify of an event that the others don't.
+    is_predefined_with_threads: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub struct Surroundings<'a> {
     pub member_count: u64,
     /// The name that the user has in the room.
     pub display_name: &'a dyn Fn() -> Option<String>,
+    /// Whether the user has subscribed to the thread that the event is of; none if it is of no thread.
+    pub thread_subscribed: &'a dyn Fn() -> Option<bool>,
     /// Whether somebody has the level to notify the room under a name, such as `room`.
     pub may_notify: &'a dyn Fn(&UserId, &str) -> bool,
 }
@@ -91,8 +95,10 @@ impl Compiled {
                 });
             }
         }
-        let is_predefined = *ruleset == Ruleset::predefined(user, Predefined::Current);
-        Self { rules, is_predefined }
+        let is_predefined = *ruleset == Ruleset::predefined(user, Predefined::default());
+        let with_threads = Predefined { threads: true, ..Predefined::default() };
+        let is_predefined_with_threads = *ruleset == Ruleset::predefined(user, with_threads);
+        Self { rules, is_predefined, is_predefined_with_threads }
     }
 
     /// What a digest alone says of an event of somebody else: whether it notifies, without a highlight. `None`:
@@ -100,7 +106,7 @@ impl Compiled {
     #[must_use]
     pub fn by_digest(&self, digest: Digest) -> Option<bool> {
         match digest {
-            Digest::Plain if self.is_predefined => Some(true),
+            Digest::Plain if self.is_predefined || self.is_predefined_with_threads => Some(true),
             Digest::Silent if self.is_predefined => Some(false),
             _ => None,
         }
@@ -120,7 +126,7 @@ impl Compiled {
 
 fn conditions(kind: Kind, rule: &Rule, user: &UserId) -> Vec<Condition> {
     let mut conditions = match kind {
-        Kind::Override | Kind::Underride => {
+        Kind::Override | Kind::PostContent | Kind::Underride => {
             let given = rule.conditions.as_deref().unwrap_or_default();
             given.iter().map(|condition| Condition::parse(condition, user, rule.default)).collect()
         }

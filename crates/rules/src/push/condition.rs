@@ -37,6 +37,8 @@ pub(super) enum Condition {
     Members(Comparison, u64),
     /// The sender may notify the room under this name.
     MayNotify(Box<str>),
+    /// The event is of a thread that the user has subscribed to, or has not (MSC4306).
+    ThreadSubscribed(bool),
     /// What is not known matches nothing.
     Never,
 }
@@ -109,6 +111,9 @@ impl Condition {
                 Self::Members(comparison, count)
             }
             "sender_notification_permission" => Self::MayNotify(text("key")?.into()),
+            "io.element.msc4306.thread_subscription" => {
+                Self::ThreadSubscribed(condition.get("subscribed").and_then(Value::as_bool)?)
+            }
             _ => return None,
         })
     }
@@ -138,6 +143,7 @@ impl Condition {
             Self::Sender(sender) => event.pdu().sender().as_str() == &**sender,
             Self::Members(comparison, count) => comparison.holds(around.member_count, *count),
             Self::MayNotify(name) => (around.may_notify)(event.pdu().sender(), name),
+            Self::ThreadSubscribed(subscribed) => (around.thread_subscribed)() == Some(*subscribed),
             Self::Never => false,
         }
     }

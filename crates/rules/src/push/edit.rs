@@ -52,12 +52,15 @@ impl Ruleset {
     /// Adds a rule of the user's own, or changes it; a new one is enabled, and without a place it is the most
     /// important of its kind. One that was there keeps its place and whether it is enabled.
     pub fn put(&mut self, kind: Kind, rule_id: &str, rule: NewRule, place: &Place) -> Result<(), EditError> {
+        if kind == Kind::PostContent {
+            return Err(EditError::BadId("rules of this kind are the server's"));
+        }
         check_id(kind, rule_id)?;
         check_actions(&rule.actions)?;
         let known = self.list(kind).iter().position(|known| known.rule_id == rule_id);
         let enabled = self.rule(kind, rule_id).is_none_or(|known| known.enabled);
         let (conditions, pattern) = match kind {
-            Kind::Override | Kind::Underride => (Some(check_conditions(rule.conditions)?), None),
+            Kind::Override | Kind::PostContent | Kind::Underride => (Some(check_conditions(rule.conditions)?), None),
             Kind::Content => (None, Some(check_pattern(rule.pattern)?)),
             Kind::Room | Kind::Sender => (None, None),
         };
@@ -124,7 +127,7 @@ fn check_id(kind: Kind, rule_id: &str) -> Result<(), EditError> {
     let is_right = match kind {
         Kind::Room => RoomId::parse(rule_id).is_ok(),
         Kind::Sender => UserId::parse(rule_id).is_ok(),
-        Kind::Override | Kind::Content | Kind::Underride => true,
+        Kind::Override | Kind::Content | Kind::PostContent | Kind::Underride => true,
     };
     match rule_id {
         "" => Err(EditError::BadId("a rule needs a rule_id")),

@@ -42,6 +42,8 @@ pub enum Kind {
     Override,
     /// About texts in messages.
     Content,
+    /// Between those about texts and those about rooms: about threads (MSC4306). Users have none of their own.
+    PostContent,
     /// About a room.
     Room,
     /// About a sender.
@@ -52,7 +54,8 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order in which they are looked at.
-    pub const ALL: [Self; 5] = [Self::Override, Self::Content, Self::Room, Self::Sender, Self::Underride];
+    pub const ALL: [Self; 6] =
+        [Self::Override, Self::Content, Self::PostContent, Self::Room, Self::Sender, Self::Underride];
 
     /// The kind of this name.
     #[must_use]
@@ -66,6 +69,7 @@ impl Kind {
         match self {
             Self::Override => "override",
             Self::Content => "content",
+            Self::PostContent => "postcontent",
             Self::Room => "room",
             Self::Sender => "sender",
             Self::Underride => "underride",
@@ -95,19 +99,18 @@ pub struct Rule {
 
 /// Which rules are predefined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Predefined {
-    /// Those of the specification, version 1.17 and later.
-    #[default]
-    Current,
-    /// Beside them those that look for names in the text of messages, as versions up to 1.16 had them. They do
-    /// not apply to events that say whom they mention.
-    WithTextMentions,
+pub struct Predefined {
+    /// Beside those of the specification, version 1.17 and later, those that look for names in the text of messages,
+    /// as versions up to 1.16 had them. They do not apply to events that say whom they mention.
+    pub text_mentions: bool,
+    /// Beside them those that notify of threads by what the user has subscribed to (MSC4306).
+    pub threads: bool,
 }
 
 /// All push rules of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ruleset {
-    rules: [Vec<Rule>; 5],
+    rules: [Vec<Rule>; 6],
 }
 
 impl Ruleset {
@@ -146,10 +149,11 @@ impl Ruleset {
     /// The rules of a kind, the most important first.
     #[must_use]
     pub fn list(&self, kind: Kind) -> &[Rule] {
-        let [overrides, content, room, sender, underride] = &self.rules;
+        let [overrides, content, post_content, room, sender, underride] = &self.rules;
         match kind {
             Kind::Override => overrides,
             Kind::Content => content,
+            Kind::PostContent => post_content,
             Kind::Room => room,
             Kind::Sender => sender,
             Kind::Underride => underride,
@@ -157,10 +161,11 @@ impl Ruleset {
     }
 
     fn list_mut(&mut self, kind: Kind) -> &mut Vec<Rule> {
-        let [overrides, content, room, sender, underride] = &mut self.rules;
+        let [overrides, content, post_content, room, sender, underride] = &mut self.rules;
         match kind {
             Kind::Override => overrides,
             Kind::Content => content,
+            Kind::PostContent => post_content,
             Kind::Room => room,
             Kind::Sender => sender,
             Kind::Underride => underride,
@@ -185,7 +190,9 @@ impl Ruleset {
     /// The rules as the endpoints answer them: by kind.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let lists = Kind::ALL.into_iter().map(|kind| (kind.name().to_owned(), json!(self.list(kind))));
+        // Clients that don't know of rules about threads need not see that there are none.
+        let shown = |kind: &Kind| *kind != Kind::PostContent || !self.list(*kind).is_empty();
+        let lists = Kind::ALL.into_iter().filter(shown).map(|kind| (kind.name().to_owned(), json!(self.list(kind))));
         Value::Object(lists.collect::<Map<_, _>>())
     }
 

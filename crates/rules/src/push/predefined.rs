@@ -1,4 +1,4 @@
-//! The predefined rules (client-server API, "Predefined Rules"; polls: MSC3930), in the order of their
+//! The predefined rules (client-server API, "Predefined Rules"; polls: MSC3930; threads: MSC4306), in the order of their
 //! importance.
 
 use super::{Predefined, Rule};
@@ -11,10 +11,11 @@ pub(super) const MASTER: &str = ".m.rule.master";
 pub(super) const TEXT_MENTIONS: [&str; 3] =
     [".m.rule.contains_display_name", ".m.rule.roomnotif", ".m.rule.contains_user_name"];
 
-pub(super) fn predefined(user: &UserId, which: Predefined) -> [Vec<Rule>; 5] {
-    let text_mentions = which == Predefined::WithTextMentions;
+pub(super) fn predefined(user: &UserId, which: Predefined) -> [Vec<Rule>; 6] {
+    let Predefined { text_mentions, threads } = which;
     let content = if text_mentions { vec![contains_user_name(user)] } else { Vec::new() };
-    [overrides(user, text_mentions), content, Vec::new(), Vec::new(), underrides()]
+    let post_content = if threads { thread_rules() } else { Vec::new() };
+    [overrides(user, text_mentions), content, post_content, Vec::new(), Vec::new(), underrides()]
 }
 
 fn rule(rule_id: &str, conditions: Value, actions: Value) -> Rule {
@@ -114,6 +115,16 @@ fn overrides(user: &UserId, text_mentions: bool) -> Vec<Rule> {
 fn contains_user_name(user: &UserId) -> Rule {
     let pattern = Some(user.localpart().to_owned());
     Rule { conditions: None, pattern, ..rule(".m.rule.contains_user_name", json!([]), notify_with_both()) }
+}
+
+/// In the order of MSC4306: what is said in threads is notified if and only if the user has subscribed to them.
+fn thread_rules() -> Vec<Rule> {
+    let subscribed =
+        |subscribed: bool| json!([{"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed}]);
+    vec![
+        rule(".io.element.msc4306.rule.unsubscribed_thread", subscribed(false), json!([])),
+        rule(".io.element.msc4306.rule.subscribed_thread", subscribed(true), notify_with_sound("default")),
+    ]
 }
 
 fn underrides() -> Vec<Rule> {

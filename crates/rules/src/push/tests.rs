@@ -32,6 +32,10 @@ fn judged_among(rules: &Ruleset, event: &Value, member_count: u64) -> (bool, boo
         member_count,
         display_name: &|| Some("Ada".to_owned()),
         may_notify: &|sender, name| sender == "@admin:a.example" && name == "room",
+        thread_subscribed: &|| {
+            let relation = &event["content"]["m.relates_to"];
+            (relation["rel_type"] == "m.thread").then(|| relation["event_id"] == "$subscribed")
+        },
     };
     let compiled = rules.compile(me());
     let subject = Subject::new(&pdu);
@@ -48,7 +52,7 @@ fn message(content: &Value) -> Value {
 }
 
 fn predefined() -> Ruleset {
-    Ruleset::predefined(me(), Predefined::Current)
+    Ruleset::predefined(me(), Predefined::default())
 }
 
 fn ids(rules: &Ruleset, kind: Kind) -> Vec<&str> {
@@ -104,7 +108,13 @@ fn the_predefined_rules_notify_of_what_the_specification_says() {
 fn a_room_of_two_sounds_and_others_do_not() {
     let actions = |member_count| {
         let pdu = pdu(&message(&json!({"body": "hi"})));
-        let around = Surroundings { user: me(), member_count, display_name: &|| None, may_notify: &|_, _| false };
+        let around = Surroundings {
+            user: me(),
+            member_count,
+            display_name: &|| None,
+            may_notify: &|_, _| false,
+            thread_subscribed: &|| None,
+        };
         let rules = predefined().compile(me());
         rules.judge(&Subject::new(&pdu), &around).unwrap().actions.clone()
     };
@@ -114,19 +124,51 @@ fn a_room_of_two_sounds_and_others_do_not() {
 
 #[test]
 fn the_predefined_rules_serve_all_users_alike() {
-    let (mine, others) = (predefined(), Ruleset::predefined(user_id!("@x:b.example"), Predefined::Current));
+    let (mine, others) = (predefined(), Ruleset::predefined(user_id!("@x:b.example"), Predefined::default()));
     assert_eq!(format!("{:?}", mine.compile(me())), format!("{:?}", others.compile(user_id!("@x:b.example"))));
 }
 
 #[test]
 fn rules_about_names_in_texts_leave_those_alone_that_mention() {
-    let rules = Ruleset::predefined(me(), Predefined::WithTextMentions);
+    let rules = Ruleset::predefined(me(), Predefined { text_mentions: true, ..Predefined::default() });
     for (body, expected) in [("Me!", true), ("ada, come", true), ("adage", false), ("@room", false), ("hi", false)] {
         assert_eq!(judged(&rules, &message(&json!({"body": body}))), (true, expected), "{body}");
         assert_eq!(judged(&rules, &message(&json!({"body": body, "m.mentions": {}}))), (true, false), "{body}");
     }
     let room = json!({"sender": "@admin:a.example", "content": {"body": "hello @room"}});
     assert_eq!(judged(&rules, &room), (true, true));
+}
+
+#[test]
+fn threads_notify_those_who_have_subscribed_to_them() {
+    let rules = Ruleset::predefined(me(), Predefined { threads: true, ..Predefined::default() });
+    let said = |root: &str, mentions: Value| {
+        let relation = json!({"rel_type": "m.thread", "event_id": root});
+        message(&json!({"body": "x", "m.relates_to": relation, "m.mentions": mentions}))
+    };
+    let mention = json!({"user_ids": [me()]});
+    for (root, mentions, expected) in [
+        ("$subscribed", json!({}), (true, false)),
+        ("$other", json!({}), (false, false)),
+        ("$other", mention, (true, true)),
+    ] {
+        assert_eq!(judged(&rules, &said(root, mentions.clone())), expected, "{root}");
+        assert!(judged(&predefined(), &said(root, mentions)).0, "{root}");
+    }
+    assert_eq!(judged(&rules, &message(&json!({"body": "x"}))), (true, false));
+    let relation = json!({"rel_type": "m.thread", "event_id": "$subscribed"});
+    assert_eq!(judged(&rules, &json!({"type": "m.sticker", "content": {"m.relates_to": relation}})), (true, false));
+
+    let mut muted = rules.clone();
+    let everything = NewRule { conditions: Some(vec![]), ..NewRule::default() };
+    let refused = muted.put(Kind::PostContent, "mine", everything, &Place::default());
+    assert!(matches!(refused, Err(EditError::BadId(_))));
+    let mute = NewRule::default();
+    muted.put(Kind::Room, "!r:a.example", mute, &Place::default()).unwrap();
+    assert!(judged(&muted, &said("$subscribed", json!({}))).0);
+    muted.set_enabled(Kind::PostContent, ".io.element.msc4306.rule.subscribed_thread", false).unwrap();
+    assert!(!judged(&muted, &said("$subscribed", json!({}))).0);
+    assert!(muted.content().contains("\"postcontent\"") && !predefined().content().contains("\"postcontent\""));
 }
 
 #[test]
@@ -284,16 +326,16 @@ fn what_is_stored_is_read_back_with_the_predefined_rules_of_today() {
     rules.put(Kind::Room, "!x:a.example", rule(json!(["notify"])), &nowhere()).unwrap();
     rules.set_enabled(Kind::Override, ".m.rule.reaction", false).unwrap();
     rules.set_actions(Kind::Underride, ".m.rule.message", Vec::new()).unwrap();
-    assert_eq!(Ruleset::read(me(), Predefined::Current, Some(&rules.content())), rules);
+    assert_eq!(Ruleset::read(me(), Predefined::default(), Some(&rules.content())), rules);
 
     let mut old: Value = serde_json::from_str(&rules.content()).unwrap();
     let overrides = old["global"]["override"].as_array_mut().unwrap();
     overrides.retain(|rule| rule["rule_id"] != ".m.rule.tombstone");
     overrides.push(json!({"rule_id": ".m.rule.gone", "enabled": true, "actions": [], "conditions": []}));
     overrides.push(json!("no rule"));
-    assert_eq!(Ruleset::read(me(), Predefined::Current, Some(&old.to_string())), rules);
+    assert_eq!(Ruleset::read(me(), Predefined::default(), Some(&old.to_string())), rules);
     for nothing in [None, Some(""), Some("[]"), Some("{\"global\":7}")] {
-        assert_eq!(Ruleset::read(me(), Predefined::Current, nothing), predefined());
+        assert_eq!(Ruleset::read(me(), Predefined::default(), nothing), predefined());
     }
 }
 

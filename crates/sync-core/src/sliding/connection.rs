@@ -68,6 +68,8 @@ pub struct Begun {
     pub account_data: bool,
     /// What concerns the keys of devices.
     pub e2ee: bool,
+    /// Subscriptions to threads.
+    pub thread_subscriptions: bool,
 }
 
 /// What is told and not confirmed.

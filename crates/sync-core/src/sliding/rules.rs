@@ -100,6 +100,8 @@ pub struct Extensions {
     pub e2ee: bool,
     /// Messages to the device (MSC3885).
     pub to_device: bool,
+    /// Which threads the user subscribes to (MSC4308), and of how many one answer tells at most.
+    pub thread_subscriptions: Option<usize>,
 }
 
 /// The rules of a request.

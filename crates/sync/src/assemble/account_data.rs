@@ -29,7 +29,7 @@ impl Context<'_> {
     /// Reads the account data that changed.
     pub(super) fn account_data(&self) -> Result<AccountData, SyncError> {
         let data = match self.since_stamp() {
-            None => self.view.account_data_all(self.user())?,
+            None => kept(self.view.account_data_all(self.user())?),
             Some(_) if !self.own => Vec::new(),
             Some(since) => self.view.account_data_since(self.user(), since, self.token.stamp)?,
         };
@@ -59,7 +59,7 @@ impl Context<'_> {
     /// The events of the account data that belongs to no room and was written after a stamp, or all of it.
     pub(crate) fn global_account_data_after(&self, after: Option<Stamp>) -> Result<Vec<String>, SyncError> {
         let global = match after {
-            None => self.view.account_data_of(self.user(), None)?,
+            None => kept(self.view.account_data_of(self.user(), None)?),
             Some(_) if !self.own => Vec::new(),
             Some(after) => {
                 let mut data = self.view.account_data_since(self.user(), after, self.token.stamp)?;
@@ -79,7 +79,7 @@ impl Context<'_> {
     ) -> Result<Vec<String>, SyncError> {
         let matcher = &self.filter.room_account_data;
         if is_new && !account_data.is_all {
-            let data = self.view.account_data_of(self.user(), Some(room_id))?;
+            let data = kept(self.view.account_data_of(self.user(), Some(room_id))?);
             return Ok(self.account_data_events(&data, Some(room_id), matcher));
         }
         let data = account_data.rooms.get(room_id).map(Vec::as_slice).unwrap_or_default();
@@ -87,13 +87,18 @@ impl Context<'_> {
     }
 
     fn account_data_events(&self, data: &[AccountDatum], room_id: Option<&RoomId>, matcher: &Matcher) -> Vec<String> {
-        // What was deleted has an empty content, which says so to clients that saw it, and nothing to others.
         let facts = |kind| Facts { kind, sender: None, room_id, has_url: false };
         data.iter()
             .filter(|datum| matcher.matches(&facts(&datum.kind)))
             .map(|datum| self.select_fields(event(&datum.kind, &datum.content)))
             .collect()
     }
+}
+
+/// What was not deleted: that concerns only those who have seen it.
+fn kept(mut data: Vec<AccountDatum>) -> Vec<AccountDatum> {
+    data.retain(|datum| !datum.is_deleted());
+    data
 }
 
 /// Account data as an event.

@@ -33,8 +33,9 @@ use base::{Order, RoomNum, Stamp, UnixMillis};
 use bytes::Bytes;
 use records::{Membership, MembershipRecord, View};
 use rooms::RoomReader;
-use rules::IgnoredUsers;
 use rules::ignored::IGNORED_USER_LIST;
+use rules::invites::InvitePermission;
+use rules::{IgnoredUsers, InviteVerdict};
 use ruma::UserId;
 use std::cell::OnceCell;
 use std::sync::atomic::Ordering;
@@ -71,6 +72,8 @@ pub(crate) struct Context<'a> {
     now: UnixMillis,
     /// Whom the user ignores.
     ignored: IgnoredUsers,
+    /// Who may invite the user, once it was needed.
+    invites: OnceCell<InvitePermission>,
     /// What the counts of what the user has not read depend on, once it was needed.
     reading: OnceCell<Reading>,
     /// Which members the device was sent, if it loads them lazily.
@@ -186,6 +189,7 @@ impl Inner {
             token,
             now: self.clock.now(),
             ignored: IgnoredUsers::of_content(ignored.as_deref()),
+            invites: OnceCell::new(),
             reading: OnceCell::new(),
         };
         if since.is_none()
@@ -227,15 +231,23 @@ impl<'a> Context<'a> {
             now: inner.clock.now(),
             sent: None,
             ignored: IgnoredUsers::of_content(ignored.as_deref()),
+            invites: OnceCell::new(),
             to_device: ToDevicePage::none(token.stamp),
             devices: DeviceNews::default(),
             reading: OnceCell::new(),
         })
     }
 
-    /// Whether a room is kept from the user, because somebody whom they ignore invites them to it.
+    /// Whether a room is kept from the user, because somebody invites them to it whom they ignore, or by whom they
+    /// don't want to be invited.
     pub(crate) fn hides(&self, record: &MembershipRecord) -> bool {
-        record.membership == Membership::Invite && self.ignored.contains(&record.sender)
+        record.membership == Membership::Invite
+            && (self.ignored.contains(&record.sender) || self.invites().verdict(&record.sender) != InviteVerdict::Allow)
+    }
+
+    /// Who may invite the user. What can't be read keeps nothing from them.
+    fn invites(&self) -> &InvitePermission {
+        self.invites.get_or_init(|| rooms::invite_permission(&self.view, &self.request.user_id).unwrap_or_default())
     }
 
     /// How many events a timeline has from here on.
@@ -360,8 +372,7 @@ impl Context<'_> {
             Membership::Invite | Membership::Knock => is_new || self.request.full_state,
             Membership::Leave | Membership::Ban => is_new || self.is_archived(candidate),
         };
-        let is_ignored = membership == Membership::Invite && self.ignored.contains(&candidate.record.sender);
-        if !is_wanted || is_ignored {
+        if !is_wanted || self.hides(&candidate.record) {
             return Ok(());
         }
         let Some(reader) = self.inner.rooms.reader(&self.view, candidate.room)? else { return Ok(()) };

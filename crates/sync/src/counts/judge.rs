@@ -101,9 +101,17 @@ impl Habits {
             member_count: reader.head().joined,
             display_name: &display_name,
             may_notify: &may_notify,
+            thread_subscribed: &|| has_subscribed(reader, event, user),
         };
         self.rules.judge(subject, &around).filter(|outcome| outcome.notify)
     }
+}
+
+/// Whether a user has subscribed to the thread that an event is of; none if it is of no thread.
+fn has_subscribed(reader: &RoomReader, event: &StoredEvent, user: &UserId) -> Option<bool> {
+    let root = thread_of(reader, event).ok()??;
+    let known = reader.view().thread_subscription(user, reader.room_id(), &root).ok()?;
+    Some(known.is_some_and(|(_, known)| known.is_subscribed()))
 }
 
 /// The name that a user has in a room.

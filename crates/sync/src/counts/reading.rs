@@ -20,12 +20,14 @@ const READINGS_MAX: usize = 10_000;
 pub struct Basis {
     rules: Option<Stamp>,
     ignored: Option<Stamp>,
+    /// What threads the user has subscribed to, where that counts.
+    threads: Option<Stamp>,
 }
 
 impl Basis {
     /// When it last changed.
     pub fn changed_at(self) -> Stamp {
-        self.rules.max(self.ignored).unwrap_or_default()
+        self.rules.max(self.ignored).max(self.threads).unwrap_or_default()
     }
 
     /// Whether the user may ignore anybody.
@@ -66,7 +68,11 @@ impl Readings {
 
     fn habits(&self, view: &View, user: &UserId) -> Result<Arc<Habits>, RecordsError> {
         let written = |kind| view.account_data_written(user, None, kind);
-        let basis = Basis { rules: written(PUSH_RULES)?, ignored: written(IGNORED_USER_LIST)? };
+        let threads = match self.which.threads {
+            true => view.thread_subscription_count(user)?.map(|(changed, _)| changed),
+            false => None,
+        };
+        let basis = Basis { rules: written(PUSH_RULES)?, ignored: written(IGNORED_USER_LIST)?, threads };
         if basis == Basis::default() {
             return Ok(self.unchanged.clone());
         }

@@ -21,6 +21,7 @@ const CONNECTIONS_MAX: usize = 16;
 
 const BEGUN_ACCOUNT_DATA: u8 = 1;
 const BEGUN_E2EE: u8 = 2;
+const BEGUN_THREAD_SUBSCRIPTIONS: u8 = 4;
 
 const SENT_DM: u8 = 1;
 const SENT_ACCOUNT_DATA: u8 = 2;
@@ -230,7 +231,12 @@ fn newest_version(record: &SlidingConnection) -> u64 {
 
 fn version_record((version, begun): (u64, Begun)) -> SlidingVersion {
     let mut bits = 0;
-    for (is, bit) in [(begun.account_data, BEGUN_ACCOUNT_DATA), (begun.e2ee, BEGUN_E2EE)] {
+    let flags = [
+        (begun.account_data, BEGUN_ACCOUNT_DATA),
+        (begun.e2ee, BEGUN_E2EE),
+        (begun.thread_subscriptions, BEGUN_THREAD_SUBSCRIPTIONS),
+    ];
+    for (is, bit) in flags {
         bits |= if is { bit } else { 0 };
     }
     SlidingVersion { version, begun: bits }
@@ -238,7 +244,11 @@ fn version_record((version, begun): (u64, Begun)) -> SlidingVersion {
 
 fn version(record: SlidingVersion) -> (u64, Begun) {
     let has = |bit: u8| record.begun & bit != 0;
-    let begun = Begun { account_data: has(BEGUN_ACCOUNT_DATA), e2ee: has(BEGUN_E2EE) };
+    let begun = Begun {
+        account_data: has(BEGUN_ACCOUNT_DATA),
+        e2ee: has(BEGUN_E2EE),
+        thread_subscriptions: has(BEGUN_THREAD_SUBSCRIPTIONS),
+    };
     (record.version, begun)
 }
 

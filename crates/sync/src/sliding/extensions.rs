@@ -1,5 +1,5 @@
 //! What is told beside rooms: account data (MSC3959), receipts (MSC3960), who types (MSC3961), the keys of devices
-//! (MSC3884), messages to devices (MSC3885).
+//! (MSC3884), messages to devices (MSC3885), which threads the user subscribes to (MSC4308).
 //!
 //! Room by room, an extension tells of the rooms that it is asked for and that are in view. What happens in a
 //! room out of view is told when it comes back.
@@ -13,6 +13,7 @@ use crate::assemble::{device_lists_json, typing_event};
 use crate::changed::News;
 use crate::device_lists::DeviceNews;
 use crate::json::{push_events_array, push_name, push_text};
+use crate::thread_subscriptions::subscriptions_page;
 use crate::to_device::{TO_DEVICE_PAGE_MAX, to_device_page};
 use base::{RoomNum, Stamp};
 use records::{ReceiptKey, ReceiptKind, ReceiptRecord};
@@ -142,7 +143,7 @@ impl<'a> Look<'a> {
             Some(known) if !is_behind(Some(known), self.since) => self.stored.remove(&room).unwrap_or_default(),
             known => {
                 let mut data = self.context.view().account_data_of(&self.request.user_id, Some(reader.room_id()))?;
-                data.retain(|datum| known.is_none_or(|known| datum.stamp > known));
+                data.retain(|datum| known.map_or(!datum.is_deleted(), |known| datum.stamp > known));
                 data
             }
         };
@@ -214,6 +215,10 @@ impl<'a> Look<'a> {
             self.told.extensions.global = self.context.global_account_data_after(after)?;
         }
         self.draft.begun.account_data = extensions.account_data.is_some();
+        if let Some(threads_max) = extensions.thread_subscriptions {
+            self.thread_subscriptions(threads_max, is_own)?;
+        }
+        self.draft.begun.thread_subscriptions = extensions.thread_subscriptions.is_some();
         Ok(())
     }
 }
@@ -244,6 +249,21 @@ impl Look<'_> {
         }
         out.push('}');
         self.told.extensions.others.push((has_news, "e2ee", out));
+        Ok(())
+    }
+
+    /// What changed of the threads that the user subscribes to: the newest changes, and where the others are (MSC4308).
+    fn thread_subscriptions(&mut self, threads_max: usize, is_own: bool) -> Result<(), SyncError> {
+        let since = self.since.filter(|_| self.draft.begun.thread_subscriptions);
+        if since.is_some() && !is_own {
+            return Ok(());
+        }
+        let (after, up_to) = (since.map_or(Stamp(0), |since| since.stamp), self.told.token.stamp);
+        let page = subscriptions_page(self.context.view(), &self.request.user_id, after, up_to, threads_max)?;
+        if !page.is_empty() {
+            let name = "io.element.msc4308.thread_subscriptions";
+            self.told.extensions.others.push((true, name, page.to_json("prev_batch").to_string()));
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod aliases;
 mod creating;
 mod finding;
 mod history;
+mod inviting;
 mod joining;
 mod peeking;
 mod people;

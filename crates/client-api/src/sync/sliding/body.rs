@@ -1,7 +1,7 @@
 //! What the bodies of both forms have in common.
 
 use crate::ApiError;
-use ::sync::PresenceState;
+use ::sync::{PresenceState, THREAD_SUBSCRIPTIONS_MAX};
 use ruma::OwnedRoomId;
 use serde::Deserialize;
 use sync_core::sliding::{self, ListFilter, Scope};
@@ -53,6 +53,8 @@ pub(super) struct Extensions {
     account_data: Option<Scoped>,
     receipts: Option<Scoped>,
     typing: Option<Scoped>,
+    #[serde(rename = "io.element.msc4308.thread_subscriptions")]
+    thread_subscriptions: Option<Limited>,
 }
 
 /// `e2ee` (MSC3884).
@@ -67,6 +69,13 @@ pub(super) struct ToDevice {
     enabled: Option<bool>,
     pub(super) limit: Option<u64>,
     pub(super) since: Option<String>,
+}
+
+/// `io.element.msc4308.thread_subscriptions` (MSC4308).
+#[derive(Debug, Deserialize)]
+pub(super) struct Limited {
+    enabled: Option<bool>,
+    limit: Option<u64>,
 }
 
 /// An extension for some rooms (MSC3959, MSC3960, MSC3961).
@@ -86,6 +95,12 @@ impl From<&Extensions> for sliding::Extensions {
             typing: scope(extensions.typing.as_ref()),
             e2ee: extensions.e2ee.as_ref().is_some_and(|switch| is(switch.enabled)),
             to_device: extensions.to_device.as_ref().is_some_and(|to_device| is(to_device.enabled)),
+            thread_subscriptions: extensions.thread_subscriptions.as_ref().filter(|wanted| is(wanted.enabled)).map(
+                |wanted| {
+                    let limit = wanted.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                    limit.unwrap_or(THREAD_SUBSCRIPTIONS_MAX).clamp(1, THREAD_SUBSCRIPTIONS_MAX)
+                },
+            ),
         }
     }
 }

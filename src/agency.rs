@@ -100,12 +100,14 @@ impl Agency {
         let federation = Federation::new(federation::Parts {
             records: records.clone(),
             rooms: rooms.clone(),
+            devices: devices.clone(),
             key,
             clock: clock.clone(),
             random: random.clone(),
             peers: Arc::new(NoPeers),
             keys: Arc::new(NoPeers),
         });
+        federation.start_sending();
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
         tokio::spawn({
             let (syncs, stopping) = (syncs.clone(), shared.stopping.clone());

@@ -111,6 +111,7 @@ impl Server {
         let federation = ::federation::Federation::new(::federation::Parts {
             records: records.clone(),
             rooms: rooms.clone(),
+            devices: devices.clone(),
             key,
             clock: clock.clone(),
             random: random.clone(),

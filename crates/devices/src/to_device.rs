@@ -1,10 +1,14 @@
 //! Sending messages to devices (client-server API, "Send-to-Device messaging").
 
 use crate::{Devices, Error};
+use base::UnixMillis;
 use base::limits::{BATCH_BYTES_MAX, ID_BYTES_MAX, PDU_BYTES_MAX};
 use records::{LogEntry, ToDeviceRecord, TxnScope};
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedServerName, OwnedUserId, ServerName, UserId};
+use serde_json::json;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The largest content of a message, in bytes: what an event may have.
 pub const MESSAGE_BYTES_MAX: usize = PDU_BYTES_MAX;
@@ -14,6 +18,9 @@ pub const MESSAGES_MAX: usize = 10_000;
 pub const TO_DEVICE_BYTES_MAX: usize = BATCH_BYTES_MAX / 2;
 /// How many users one entry of the log tells of.
 const LOGGED_USERS_MAX: usize = 500;
+
+/// How many bytes of messages are put into one EDU before another is begun.
+const EDU_BYTES: usize = 200 * 1024;
 
 /// All devices of a user.
 pub const WILDCARD: &str = "*";
@@ -42,8 +49,8 @@ pub struct ToDeviceTxn<'a> {
 }
 
 impl Devices {
-    /// Sends messages, once for each transaction id. A message to a device that does not exist is dropped, and so
-    /// is one to another server, which cannot be reached yet. Of a message to a device and one to all devices of
+    /// Sends messages, once for each transaction id. A message to a device that does not exist is dropped. One to a
+    /// device of another server's user waits until that server has it. Of a message to a device and one to all devices of
     /// its user, the device gets the first.
     ///
     /// What is sent by one request is stored by one batch: all devices get it, or none. A message is one row for
@@ -90,6 +97,7 @@ impl Devices {
                 }
             }
             log(changes, open);
+            send_elsewhere(changes, elsewhere(sender, messages, txn.as_ref(), now, &self.0.server_name)?);
             Ok(())
         })
         .await
@@ -128,6 +136,64 @@ impl Devices {
         }
         reached.sort_by(|a, b| a.0.cmp(b.0));
         Ok(reached)
+    }
+}
+
+/// Messages for other servers: for each server, EDUs of bounded size, and the users.
+type Elsewhere = BTreeMap<OwnedServerName, (Vec<String>, Vec<OwnedUserId>)>;
+
+/// Puts messages for users of other servers into EDUs (server-server API, "Send-to-device messaging").
+fn elsewhere(
+    sender: &UserId,
+    messages: &OutgoingMessages,
+    txn: Option<&ToDeviceTxn<'_>>,
+    now: UnixMillis,
+    own: &ServerName,
+) -> Result<Elsewhere, Error> {
+    let mut budget = Budget { messages: MESSAGES_MAX, bytes: TO_DEVICE_BYTES_MAX };
+    let mut by_server: BTreeMap<&ServerName, Vec<(&OwnedUserId, &Addressee, &String)>> = BTreeMap::new();
+    for (user, by_device) in messages.contents.iter().filter(|(user, _)| user.server_name() != own) {
+        for (device, content) in by_device {
+            budget.take(content)?;
+            by_server.entry(user.server_name()).or_default().push((user, device, content));
+        }
+    }
+    let mut elsewhere = Elsewhere::new();
+    for (server, contents) in by_server {
+        let (edus, users) = elsewhere.entry(server.to_owned()).or_default();
+        users.extend(contents.iter().map(|(user, ..)| (*user).clone()));
+        users.dedup();
+        let mut contents = contents.into_iter().peekable();
+        while contents.peek().is_some() {
+            let (mut some, mut bytes) = (BTreeMap::<&OwnedUserId, BTreeMap<&Addressee, &RawValue>>::new(), 0);
+            while bytes < EDU_BYTES
+                && let Some((user, device, content)) = contents.next()
+            {
+                bytes += content.len();
+                let content = serde_json::from_str(content).map_err(|error| Error::BadJson(error.to_string()))?;
+                some.entry(user).or_default().insert(device, content);
+            }
+            // The other server knows one that comes twice by its id.
+            let mut hasher = DefaultHasher::new();
+            (sender, txn.map(|txn| (txn.device_id, txn.endpoint, txn.txn_id)), server, edus.len()).hash(&mut hasher);
+            let message_id = format!("{:x}-{:x}", now.0, hasher.finish());
+            let content =
+                json!({ "sender": sender, "type": messages.kind, "message_id": message_id, "messages": some });
+            edus.push(json!({ "edu_type": "m.direct_to_device", "content": content }).to_string());
+        }
+    }
+    Ok(elsewhere)
+}
+
+/// Lets messages wait for other servers.
+fn send_elsewhere(changes: &mut records::Changes, elsewhere: Elsewhere) {
+    for (server, (edus, users)) in elsewhere {
+        let nth = changes.stamp();
+        for (place, edu) in (0..).zip(edus) {
+            changes.put_outgoing_edu(nth, &server, place, &edu);
+        }
+        let users = users.into_iter().take(LOGGED_USERS_MAX).collect();
+        changes.log(nth, &LogEntry::ToDevice { users });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Asking one server one thing.
 
-use crate::{Call, Federation, FederationError, PeerError};
+use crate::{BackOff, Call, Federation, FederationError, PeerError};
 use bytes::Bytes;
 use http::Method;
 use ruma::ServerName;
@@ -48,6 +48,13 @@ impl Path {
         self.text.push('=');
         encode(&mut self.text, value);
         self
+    }
+}
+
+impl Path {
+    /// The path and the query.
+    pub fn text(self) -> String {
+        self.text
     }
 }
 
@@ -109,7 +116,14 @@ impl Federation {
         patience: Patience,
     ) -> Result<Bytes, FederationError> {
         let Patience { timeout, bytes_max } = patience;
-        let call = Call { method, path_and_query: path.text, body, timeout, body_bytes_max: bytes_max };
+        let call = Call {
+            method,
+            path_and_query: path.text,
+            body,
+            timeout,
+            body_bytes_max: bytes_max,
+            back_off: BackOff::Respect,
+        };
         let answer = tokio::time::timeout(timeout, self.0.peers.send(to, call)).await;
         Ok(answer.map_err(|_| PeerError::Unreachable("no answer in time".to_owned()))??)
     }

@@ -20,6 +20,7 @@ mod order;
 mod peers;
 mod query;
 mod receive;
+mod sending;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -29,9 +30,11 @@ pub use join::Joining;
 pub use peers::{Call, EventKeys, NoPeers, PeerError, Peers};
 pub use query::{Resolved, SUMMARY_BYTES_MAX};
 pub use receive::{Outcome, Outcomes};
+pub use remote::BackOff;
 
 use base::{Clock, Random};
 use dashmap::DashMap;
+use devices::Devices;
 use records::Records;
 use rooms::Rooms;
 use rules::SigningKey;
@@ -46,11 +49,13 @@ pub struct Federation(Arc<Inner>);
 struct Inner {
     records: Records,
     rooms: Rooms,
+    devices: Devices,
     key: Arc<SigningKey>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     peers: Arc<dyn Peers>,
     keys: Arc<dyn EventKeys>,
+    outbox: sending::Outbox,
     /// One at a time: joins of a room, and what one server sends to a room.
     locks: DashMap<(OwnedRoomId, Option<OwnedServerName>), Weak<Mutex<()>>>,
 }
@@ -61,6 +66,8 @@ pub struct Parts {
     pub records: Records,
     /// The rooms.
     pub rooms: Rooms,
+    /// The devices and keys of this server's users.
+    pub devices: Devices,
     /// The key of this server.
     pub key: Arc<SigningKey>,
     /// The time.
@@ -80,9 +87,9 @@ impl Federation {
     /// The other servers, as one agency sees them.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { records, rooms, key, clock, random, peers, keys } = parts;
-        let locks = DashMap::new();
-        Self(Arc::new(Inner { records, rooms, key, clock, random, peers, keys, locks }))
+        let Parts { records, rooms, devices, key, clock, random, peers, keys } = parts;
+        let (locks, outbox) = (DashMap::new(), sending::Outbox::default());
+        Self(Arc::new(Inner { records, rooms, devices, key, clock, random, peers, keys, outbox, locks }))
     }
 
     /// The name of this server.

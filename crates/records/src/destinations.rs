@@ -76,20 +76,6 @@ impl View {
             })
             .collect()
     }
-
-    /// The first server after another one for which something waits beside events.
-    pub fn next_with_outgoing_edus(&self, after: Option<&ServerName>) -> Result<Option<OwnedServerName>, RecordsError> {
-        let (mut from, to) = OUTGOING_EDU.key().prefix_range();
-        if let Some(after) = after {
-            from = OUTGOING_EDU.key().text(after.as_str()).prefix_range().1;
-        }
-        let rows = self.scan(OUTGOING_EDU, (from, to), Direction::Forward, 1)?;
-        let read = |key: &[u8]| {
-            let server = KeyReader::new(key).text().and_then(|server| OwnedServerName::try_from(server).ok());
-            server.ok_or_else(|| OUTGOING_EDU.corrupt())
-        };
-        rows.first().map(|(key, _)| read(key)).transpose()
-    }
 }
 
 impl Changes {

@@ -3,3 +3,4 @@
 mod entering;
 mod net;
 mod receiving;
+mod sending;

@@ -5,6 +5,7 @@ use crate::{Call, EventKeys, Federation, Parts, PeerError, Peers};
 use base::{Clock, FakeClock, Order, Random, Secret, SeededRandom, UnixMillis};
 use bytes::Bytes;
 use dashmap::DashMap;
+use devices::Devices;
 use futures::future::BoxFuture;
 use records::Records;
 use rooms::{CreateRoom, Draft, Preset, RoomReader, Rooms, StoredEvent};
@@ -36,6 +37,9 @@ pub(crate) struct Server {
     pub records: Records,
     pub federation: Federation,
     pub key: Arc<SigningKey>,
+    /// What has come beside events.
+    pub edus: Arc<Mutex<Vec<Value>>>,
+    pub clock: Arc<FakeClock>,
 }
 
 struct Line {
@@ -78,19 +82,22 @@ impl Net {
         self.keys.write().unwrap().extend(key.public_key_map());
         let key = Arc::new(key);
         let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
+        let fake_clock = Arc::new(FakeClock::new(UnixMillis(1_700_000_000_000)));
+        let clock: Arc<dyn Clock> = fake_clock.clone();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(seed.into()));
         let rooms = Rooms::new(records.clone(), key.clone(), clock.clone(), random.clone(), rooms::Config::default());
         let federation = Federation::new(Parts {
             records: records.clone(),
             rooms: rooms.clone(),
+            devices: Devices::new(records.clone(), name.clone(), clock.clone()),
             key: key.clone(),
             clock,
             random,
             peers: Arc::new(Line { net: self.clone(), from: name.clone() }),
             keys: Arc::new(AllKeys(self.clone())),
         });
-        let server = Server { name: name.clone(), rooms, records, federation, key };
+        let server =
+            Server { name: name.clone(), rooms, records, federation, key, edus: Arc::default(), clock: fake_clock };
         self.servers.insert(name, server.clone());
         server
     }
@@ -288,6 +295,18 @@ impl Server {
                 let state = self.state_before(&event_id());
                 let chain = self.auth_chain(&state);
                 Ok(json!({ "pdus": texts(&state), "auth_chain": texts(&chain) }))
+            }
+            ["v1", "send", _] => {
+                let pdus: Vec<Box<RawValue>> = body["pdus"].as_array().unwrap().iter().map(raw).collect();
+                self.edus.lock().unwrap().extend(body["edus"].as_array().cloned().unwrap_or_default());
+                let outcomes = self.federation.receive(from, &pdus).await;
+                let outcomes: serde_json::Map<String, Value> = outcomes
+                    .into_iter()
+                    .map(|(id, outcome)| {
+                        (id.to_string(), outcome.map_or_else(|e| json!({ "error": e }), |()| json!({})))
+                    })
+                    .collect();
+                Ok(json!({ "pdus": outcomes }))
             }
             ["v1", "event", id] => match self.stored(&EventId::parse(id).unwrap()) {
                 Some(event) => Ok(json!({ "pdus": texts(&[event]) })),

@@ -3,8 +3,8 @@
 use crate::codec::{self, RecordsError};
 use crate::state_map::{NewNodes, Nodes, StateRoot};
 use crate::tables::{
-    ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_MEMBER, STATE_NODE, TIMELINE, TXN,
-    TXN_BY_TIME,
+    ALIAS, EVENT, EVENT_BY_ID, MEMBERSHIP, ROOM_ALIAS, ROOM_BY_ID, ROOM_HEAD, ROOM_LAST, ROOM_MEMBER, STATE_NODE,
+    TIMELINE, TXN, TXN_BY_TIME,
 };
 use crate::{Changes, View};
 use base::{EventNum, NodeNum, Order, RoomNum, Stamp, UnixMillis};
@@ -308,6 +308,15 @@ impl View {
         Ok(self.timeline(room, Order(i64::MIN), up_to, Direction::Backward, 1)?.pop())
     }
 
+    /// When the last event of each of these rooms came live: its stamp; 0 if none ever did. One look at each room,
+    /// whatever is in it.
+    pub fn last_activity(&self, rooms: &[RoomNum]) -> Result<Vec<Stamp>, RecordsError> {
+        let keys: Vec<_> = rooms.iter().map(|room| ROOM_LAST.key().number(room.0).build()).collect();
+        let values = self.get_many(ROOM_LAST, &keys)?;
+        let stamp = |value: &Vec<u8>| codec::decode_stamp(ROOM_LAST.name, value);
+        values.iter().map(|value| value.as_ref().map_or(Ok(Stamp(0)), stamp)).collect()
+    }
+
     /// What a user is to a room now, and since which stamp.
     pub fn membership(&self, user: &UserId, room: RoomNum) -> Result<Option<(Stamp, MembershipRecord)>, RecordsError> {
         self.get_stamped(MEMBERSHIP, &membership_key(user, room))
@@ -432,6 +441,7 @@ impl Changes {
         let at = u32::try_from(key.len()).unwrap_or(u32::MAX);
         let key = Stamped { bytes: key.number(0).build(), holes: vec![Hole { at, nth }] };
         self.put_raw(TIMELINE, key, codec::encode(&(event, glance)).into());
+        self.put_stamped(ROOM_LAST, ROOM_LAST.key().number(record.room.0).build(), nth, &());
     }
 
     /// Adds an event before all others of its room's timeline. [`Changes::put_time_before`] lets it be found by

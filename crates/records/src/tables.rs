@@ -76,6 +76,7 @@ pub(crate) const PENDING_REDACTION: Table = Table::new(35, Family::Ranges, "pend
 
 // Receipts and other things about rooms that are not events: 40 to 49.
 pub(crate) const RECEIPT: Table = Table::new(40, Family::Points, "receipt");
+pub(crate) const ROOM_LAST: Table = Table::new(42, Family::Points, "room_last");
 pub(crate) const RECEIPT_BY_STAMP: Table = Table::new(41, Family::Ranges, "receipt_by_stamp");
 
 // Accounts, devices, sessions, what users store: 50 to 79.

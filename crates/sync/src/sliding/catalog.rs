@@ -4,7 +4,7 @@ use super::SlidingForm;
 use super::left::departure;
 use crate::assemble::Context;
 use crate::{Inner, SyncError};
-use base::{Order, RoomNum, Stamp};
+use base::{RoomNum, Stamp};
 use records::state_map::StateRoot;
 use records::{Membership, MembershipRecord, View};
 use ruma::{OwnedRoomId, UserId};
@@ -39,20 +39,29 @@ impl Catalog<'_> {
         record: &MembershipRecord,
         is_told: bool,
     ) -> Result<Option<Stamp>, SyncError> {
+        if record.membership == Membership::Join {
+            return Ok(self.view.last_activity(&[room])?.pop());
+        }
+        self.place_outside(room, at, record, is_told)
+    }
+
+    /// Where a room stands that the user is not in.
+    pub fn place_outside(
+        &self,
+        room: RoomNum,
+        at: Stamp,
+        record: &MembershipRecord,
+        is_told: bool,
+    ) -> Result<Option<Stamp>, SyncError> {
         let is_by_other = record.sender != self.user;
         let is_there = match record.membership {
-            Membership::Join => return self.last_activity(room).map(Some),
+            Membership::Join => false,
             Membership::Invite | Membership::Knock => !self.context.hides(record),
             Membership::Leave => is_told || (is_by_other && !record.forgotten && self.was_member(room, record)?),
             Membership::Ban => is_told || (!record.forgotten && self.was_member(room, record)?),
         };
         // What happens in a room after the user has left does not move it.
         Ok(is_there.then_some(at))
-    }
-
-    fn last_activity(&self, room: RoomNum) -> Result<Stamp, SyncError> {
-        let last = self.view.timeline_last(room, Order(i64::MAX))?;
-        Ok(Stamp(last.map_or(0, |last| u64::try_from(last.order.0).unwrap_or_default())))
     }
 
     fn was_member(&self, room: RoomNum, record: &MembershipRecord) -> Result<bool, SyncError> {

@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use crate::SyncError;
 use base::RoomNum;
-use records::MembershipRecord;
+use records::{Membership, MembershipRecord};
 use ruma::OwnedRoomId;
 use std::collections::{BTreeMap, HashSet};
 use sync_core::sliding::{ListFilter, ListRule, Match, RoomOrder};
@@ -88,9 +88,14 @@ impl Lists {
         is_told: &dyn Fn(RoomNum) -> bool,
     ) -> Result<(), SyncError> {
         let memberships = catalog.view.memberships(catalog.user)?;
-        let mut placed = Vec::with_capacity(memberships.len());
-        for (room, at, record) in memberships {
-            if let Some(at) = catalog.place(room, at, &record, is_told(room))? {
+        let (joined, others): (Vec<_>, Vec<_>) =
+            memberships.into_iter().partition(|(_, _, record)| record.membership == Membership::Join);
+        let rooms: Vec<RoomNum> = joined.iter().map(|(room, ..)| *room).collect();
+        let active = catalog.view.last_activity(&rooms)?;
+        let mut placed: Vec<_> =
+            joined.into_iter().zip(active).map(|((room, _, record), active)| (room, active, record)).collect();
+        for (room, at, record) in others {
+            if let Some(at) = catalog.place_outside(room, at, &record, is_told(room))? {
                 placed.push((room, at, record));
             }
         }

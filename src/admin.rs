@@ -40,6 +40,15 @@ pub enum Ask {
         localpart: String,
         /// The password.
         password: Password,
+        /// Whether the user administers the agency.
+        admin: bool,
+    },
+    /// Make a user an administrator, or one like others.
+    SetAdmin {
+        /// The part of the user id before the colon.
+        localpart: String,
+        /// Whether the user administers the agency.
+        admin: bool,
     },
     /// List users, in the order of their names.
     ListUsers {

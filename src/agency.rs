@@ -116,6 +116,16 @@ impl Agency {
                 syncs.shutdown();
             }
         });
+        let administration = admin_api::router(Arc::new(admin_api::State {
+            server_name: server_name.clone(),
+            records: records.clone(),
+            accounts: accounts.clone(),
+            rooms: rooms.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            notices: config.server_notices.clone(),
+            searches: admin_api::Searches::default(),
+        }));
         let state = Arc::new(client_api::State {
             server_name: server_name.clone(),
             records,
@@ -134,7 +144,7 @@ impl Agency {
             delayed: Delayed::default(),
         });
         client_api::start(&state);
-        let router = client_api::router(state);
+        let router = client_api::router(state).merge(administration);
         Ok(Self {
             server_name,
             data_dir: config.data_dir.clone(),
@@ -151,12 +161,17 @@ impl Agency {
     /// Does what an administrator asks.
     pub(crate) async fn obey(&self, ask: Ask) -> anyhow::Result<Answer> {
         match ask {
-            Ask::CreateUser { localpart, password } => {
+            Ask::CreateUser { localpart, password, admin } => {
                 let user_id = self.accounts.available(&localpart)?;
                 let password = Some(password.0);
                 self.accounts
-                    .create_user(NewUser { user_id: user_id.clone(), password, accepted_terms: false, admin: false })
+                    .create_user(NewUser { user_id: user_id.clone(), password, accepted_terms: false, admin })
                     .await?;
+                Ok(done(&user_id))
+            }
+            Ask::SetAdmin { localpart, admin } => {
+                let user_id = self.user_id(&localpart)?;
+                self.accounts.set_admin(&user_id, admin).await?;
                 Ok(done(&user_id))
             }
             Ask::ListUsers { after, users_max } => {

@@ -58,6 +58,9 @@ base::config! {
         /// yours: otherwise all clients behind it share one rate limit.
         #[example = r#"["127.0.0.1", "::1", "10.0.0.0/8"]"#]
         pub trusted_proxies: Vec<Network>,
+        /// Whether the administration API (/_synapse/admin) is answered here. It asks for the access token of an
+        /// administrator. For a listener of its own, say false on the others.
+        pub admin: bool = true,
         /// The TLS of this listener. Without it the listener speaks plain HTTP, for a reverse proxy on the
         /// same machine.
         pub tls: Option<Tls>,
@@ -106,6 +109,8 @@ base::config! {
         pub clients: client_api::Config,
         /// Files that users upload, and those of other servers.
         pub media: media::Config,
+        /// Server notices: messages of the agency to its users, each in a room of their own.
+        pub server_notices: admin_api::NoticesConfig,
         /// What /.well-known/matrix/client, server and support answer under the server name. If another web
         /// server answers there, let it pass these three on.
         pub well_known: WellKnown,
@@ -263,11 +268,12 @@ impl Config {
             sync: sync::Config::default(),
             clients: client_api::Config { limits, ..client_api::Config::default() },
             media: media::Config::default(),
+            server_notices: admin_api::NoticesConfig::default(),
             well_known: WellKnown::default(),
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         Self {
-            listen: vec![Listen { address, trusted_proxies: Vec::new(), tls: None }],
+            listen: vec![Listen { address, trusted_proxies: Vec::new(), admin: true, tls: None }],
             agency: vec![agency],
             metrics: Metrics::default(),
             log: Log::default(),

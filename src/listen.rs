@@ -1,12 +1,12 @@
 //! Listeners: from a socket to requests.
 
-use crate::body::{Body, BoxError};
+use crate::body::{self, Body, BoxError};
 use crate::config::{Limits, Network};
 use crate::front::Front;
 use crate::metrics::{Counted, Metrics};
 use crate::tls::Certificates;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -104,6 +104,8 @@ impl Connections {
 pub(crate) enum Answers {
     /// The front, for clients.
     Front(Arc<Front>),
+    /// The front, as if there were no administration API.
+    WithoutAdministration(Arc<Front>),
     /// Metrics and health, for machines.
     Metrics(Arc<crate::server::MetricsFace>),
 }
@@ -274,7 +276,10 @@ impl Answers {
         B::Error: Into<BoxError>,
     {
         match self {
-            Self::Front(front) => front.answer(request, peer.ip(), proxies).await,
+            Self::WithoutAdministration(_) if request.uri().path().starts_with("/_synapse/admin") => {
+                body::error(StatusCode::NOT_FOUND, "M_UNRECOGNIZED", "there is no such endpoint")
+            }
+            Self::Front(front) | Self::WithoutAdministration(front) => front.answer(request, peer.ip(), proxies).await,
             Self::Metrics(face) => face.answer(&request),
         }
     }

@@ -82,7 +82,8 @@ impl Server {
         let mut bound_later = Vec::new();
         for listen in &config.listen {
             let certificates = listen.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
-            bound_later.push((listen.address, certificates, Arc::from(listen.trusted_proxies.as_slice())));
+            let proxies = Arc::from(listen.trusted_proxies.as_slice());
+            bound_later.push((listen.address, certificates, proxies, listen.admin));
         }
         let stopping = CancellationToken::new();
         let shared = Shared::new(config, stopping.clone());
@@ -100,14 +101,16 @@ impl Server {
         }));
         let health = Arc::new(Health::default());
         let front = Front::new(&agencies, config.limits.clone(), health.clone(), metrics.clone());
-        let front = Answers::Front(Arc::new(front));
+        let front = Arc::new(front);
 
         let (mut listeners, mut certificates, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
-        for (address, certificate, proxies) in bound_later {
+        for (address, certificate, proxies, admin) in bound_later {
             let (socket, address) = bind(address).await?;
             addresses.push(address);
             certificates.extend(certificate.clone());
-            listeners.push(Listener { socket, certificates: certificate, proxies, answers: front.clone() });
+            let front = front.clone();
+            let answers = if admin { Answers::Front(front) } else { Answers::WithoutAdministration(front) };
+            listeners.push(Listener { socket, certificates: certificate, proxies, answers });
         }
         let metrics_stopping = CancellationToken::new();
         let metrics_connections = Connections::new(&config.limits, metrics_stopping.clone(), metrics.clone());

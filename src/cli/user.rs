@@ -31,6 +31,23 @@ pub(super) enum UserCommand {
         of: AgencyArgs,
         #[command(flatten)]
         password: PasswordArgs,
+        /// Let the user administer the agency
+        #[arg(long)]
+        admin: bool,
+        /// The name, or the whole user id
+        #[arg(value_name = "USER")]
+        user: String,
+    },
+    /// Make a user an administrator of the agency, or with --no-admin one like others
+    #[command(after_help = "Examples:
+  chancery user set-admin --config chancery.toml alice
+  chancery user set-admin --config chancery.toml --no-admin alice")]
+    SetAdmin {
+        #[command(flatten)]
+        of: AgencyArgs,
+        /// Take it away
+        #[arg(long)]
+        no_admin: bool,
         /// The name, or the whole user id
         #[arg(value_name = "USER")]
         user: String,
@@ -123,12 +140,20 @@ pub(super) fn run(command: UserCommand) -> anyhow::Result<()> {
 
 async fn obey(command: UserCommand) -> anyhow::Result<()> {
     match command {
-        UserCommand::Create { of, password, user } => {
+        UserCommand::Create { of, password, admin, user } => {
             let (config, agency) = of.find()?;
             let (password, made_up) = password.get()?;
-            let ask = Ask::CreateUser { localpart: localpart(&user, &agency)?, password: password.clone() };
+            let localpart = localpart(&user, &agency)?;
+            let ask = Ask::CreateUser { localpart, password: password.clone(), admin };
             let user_id = done(admin::ask(&config, &agency, ask).await?)?;
             told(&format!("{user_id} was created"), made_up.then_some(&password))
+        }
+        UserCommand::SetAdmin { of, no_admin, user } => {
+            let (config, agency) = of.find()?;
+            let ask = Ask::SetAdmin { localpart: localpart(&user, &agency)?, admin: !no_admin };
+            let user_id = done(admin::ask(&config, &agency, ask).await?)?;
+            let what = if no_admin { "does not administer the agency any more" } else { "administers the agency" };
+            told(&format!("{user_id} {what}"), None)
         }
         UserCommand::ResetPassword { of, password, user } => {
             let (config, agency) = of.find()?;

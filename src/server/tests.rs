@@ -169,7 +169,7 @@ async fn tls_serves_both_protocols_and_takes_a_new_certificate_without_dropping_
     let folder = tempfile::tempdir().unwrap();
     let files = certificate(folder.path());
     let mut config = config(folder.path(), &["a.example"]);
-    config.listen = vec![Listen { address: FREE, trusted_proxies: Vec::new(), tls: Some(files.clone()) }];
+    config.listen = vec![Listen { address: FREE, trusted_proxies: Vec::new(), admin: true, tls: Some(files.clone()) }];
     let running = Server::start(&config).await.unwrap();
     let address = running.addresses[0];
     for (protocol, http2) in [(b"h2".as_slice(), true), (b"http/1.1", false)] {
@@ -287,8 +287,11 @@ async fn administrators_manage_users_whether_the_server_runs_or_not() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &["a.example"]);
     let ask = async |ask| admin::ask(&config, &config.agency[0], ask).await;
-    let create =
-        |name: &str| admin::Ask::CreateUser { localpart: name.to_owned(), password: password("one two three") };
+    let create = |name: &str| admin::Ask::CreateUser {
+        localpart: name.to_owned(),
+        password: password("one two three"),
+        admin: false,
+    };
     ask(create("alice")).await.unwrap();
 
     let running = Server::start(&config).await.unwrap();
@@ -315,7 +318,8 @@ async fn ending_answers_long_polls_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path(), &["a.example"]);
     config.shutdown.drain = Duration::from_hours(1);
-    let create = admin::Ask::CreateUser { localpart: "alice".to_owned(), password: password("one two three") };
+    let create =
+        admin::Ask::CreateUser { localpart: "alice".to_owned(), password: password("one two three"), admin: false };
     admin::ask(&config, &config.agency[0], create).await.unwrap();
     let running = Server::start(&config).await.unwrap();
     let (address, metrics) = (running.addresses[0], running.metrics_address.unwrap());

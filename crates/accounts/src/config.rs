@@ -38,7 +38,7 @@ base::config! {
         /// Who may register: "closed" (nobody), "token" (who has one of the tokens) or "open" (everybody).
         pub mode: RegistrationMode = RegistrationMode::Closed,
         /// The tokens of the mode "token", at most 64 letters, digits or `._~-` each. A token can be used any
-        /// number of times until it is removed here.
+        /// number of times until it is removed here. Administrators can make others, which expire or are used up.
         #[example = r#"["a-long-random-word"]"#]
         pub tokens: Vec<Secret<String>>,
         /// Whether guests may come in: accounts without a password that can read rooms that the world may read,
@@ -118,15 +118,7 @@ base::config! {
 
 impl Registration {
     fn check(&self, wrong: &mut Checks<'_, '_>) {
-        if self.mode == RegistrationMode::Token && self.tokens.is_empty() {
-            wrong.key("tokens", "must have at least one token, or nobody can register");
-        }
-        // Opaque identifiers, at most 64 characters (client-server API, "Token-authenticated registration").
-        let valid = |token: &str| {
-            (1..=64).contains(&token.len())
-                && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
-        };
-        if !self.tokens.iter().all(|token| valid(token.expose())) {
+        if !self.tokens.iter().all(|token| crate::is_token(token.expose())) {
             wrong.key("tokens", "must be 1 to 64 letters, digits or ._~- each");
         }
         if self.shared_secret.as_ref().is_some_and(|secret| secret.expose().len() < SHARED_SECRET_BYTES_MIN) {

@@ -19,6 +19,9 @@ pub enum Error {
     /// The account is deactivated.
     #[error("the account is deactivated")]
     Deactivated,
+    /// The account is locked.
+    #[error("the account is locked")]
+    Locked,
     /// There is no such user here.
     #[error("there is no such user")]
     NoSuchUser,
@@ -34,6 +37,9 @@ pub enum Error {
     /// A cross-signing key or the dehydrated device of the user has the id that a device brings.
     #[error("the device id is taken by a key or by the dehydrated device of the user")]
     DeviceIdTaken,
+    /// The registration token is not valid any more.
+    #[error("the registration token is not valid any more")]
+    TokenSpent,
     /// The user name is taken.
     #[error("the user name is taken")]
     UserInUse,

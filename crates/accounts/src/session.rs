@@ -6,7 +6,9 @@ use crate::{Accounts, Error, Sessions, Verified};
 use base::UnixMillis;
 use base::limits::ID_BYTES_MAX;
 use quick_cache::sync::Cache;
-use records::{AccessTokenRecord, Changes, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash, UserRecord};
+use records::{
+    AccessTokenRecord, Changes, DeviceRecord, LastSeen, RefreshTokenRecord, Sanctions, TokenHash, UserRecord,
+};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,10 @@ pub struct SessionInfo {
     pub expires_at: Option<UnixMillis>,
     /// Whether the user is a guest.
     pub is_guest: bool,
+    /// Whether the user administers the agency.
+    pub is_admin: bool,
+    /// What administrators have laid upon the user.
+    pub sanctions: Sanctions,
     /// When the device was last seen, as it was last noted.
     seen_at: AtomicU64,
 }
@@ -126,12 +132,14 @@ impl Accounts {
             return Ok(Known::Retiring);
         }
         let seen = view.last_seen(&record.user_id, &record.device_id)?;
-        let is_guest = view.user(&record.user_id)?.is_some_and(|user| user.guest);
+        let user = view.user(&record.user_id)?.ok_or(Error::UnknownToken { soft_logout: false })?;
         let session = Arc::new(SessionInfo {
             user_id: record.user_id,
             device_id: record.device_id,
             expires_at: record.expires_at,
-            is_guest,
+            is_guest: user.guest,
+            is_admin: user.admin,
+            sanctions: user.sanctions,
             seen_at: AtomicU64::new(seen.map_or(0, |seen| seen.at.0)),
         });
         self.0.cached.sessions.insert(*hash, session.clone());
@@ -178,6 +186,16 @@ impl Accounts {
 
     /// Begins a session of a user whose identity is proven.
     pub async fn begin_session(&self, user: &UserId, new: NewSession) -> Result<Login, Error> {
+        self.begin_session_until(user, new, None).await
+    }
+
+    /// Begins a session that ends at a time, if one is given.
+    pub async fn begin_session_until(
+        &self,
+        user: &UserId,
+        new: NewSession,
+        until: Option<UnixMillis>,
+    ) -> Result<Login, Error> {
         let device_id = match new.device_id {
             Some(device) if device.as_str().len() > ID_BYTES_MAX => return Err(Error::TooLarge("the device id")),
             // Clients that have none say so in either way.
@@ -188,12 +206,16 @@ impl Accounts {
             check_display_name(name)?;
         }
         let now = self.now();
-        let tokens = self.new_tokens(new.can_refresh);
+        let mut tokens = self.new_tokens(new.can_refresh && until.is_none());
+        tokens.lifetime = until.map(|until| until.since(now)).or(tokens.lifetime);
         let (accounts, user) = (self.clone(), user.to_owned());
         self.revoke(move |changes| {
             let record = changes.view().user(&user)?.ok_or(Error::NoSuchUser)?;
             if record.deactivated_at.is_some() {
                 return Err(Error::Deactivated);
+            }
+            if record.sanctions.locked {
+                return Err(Error::Locked);
             }
             if new.proof.as_ref().is_some_and(|proof| !proof.is_of(&record)) {
                 return Err(Error::WrongPassword);
@@ -239,6 +261,9 @@ impl Accounts {
             let (user, device_id) = (record.user_id.clone(), record.device_id.clone());
             let device = changes.view().device(&user, &device_id)?;
             let device = device.ok_or(Error::UnknownToken { soft_logout: false })?;
+            if changes.view().user(&user)?.is_some_and(|user| user.sanctions.locked) {
+                return Err(Error::Locked);
+            }
             changes.put_device(&user, &device_id, &next(device))?;
             let mut gone = Vec::new();
             if let Some((access, refresh)) = record.successor.take() {

@@ -7,7 +7,6 @@ use base::Secret;
 use records::{AcceptedTerms, TokenHash, UserRecord};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use std::collections::BTreeSet;
-use subtle::ConstantTimeEq;
 
 /// The length of the localparts that are made up for users who choose none.
 const LOCALPART_LENGTH: usize = 12;
@@ -75,16 +74,13 @@ impl Accounts {
         Ok(())
     }
 
-    /// Whether a text is one of the registration tokens. Takes the same time whichever it is.
-    #[must_use]
-    pub fn is_registration_token(&self, token: &str) -> bool {
-        let tokens = self.config().registration.tokens.iter();
-        let equal = tokens.map(|known| known.expose().as_bytes().ct_eq(token.as_bytes()));
-        equal.fold(subtle::Choice::from(0), |any, equal| any | equal).into()
-    }
-
     /// Makes an account.
     pub async fn create_user(&self, user: NewUser) -> Result<(), Error> {
+        self.register_user(user, None).await
+    }
+
+    /// Makes an account for who registers with this token, if one is needed, and uses it up by one.
+    pub async fn register_user(&self, user: NewUser, token: Option<&str>) -> Result<(), Error> {
         let password = match user.password {
             Some(password) => {
                 self.check_strength(&password)?;
@@ -97,6 +93,9 @@ impl Accounts {
         self.change(|changes| {
             if changes.view().user(&user.user_id)?.is_some() {
                 return Err(Error::UserInUse);
+            }
+            if let Some(token) = token {
+                self.spend_token(changes, token)?;
             }
             changes.put_user(&user.user_id, &record)?;
             put_found(changes, &user.user_id, &changes.view().profile(&user.user_id)?)
@@ -135,8 +134,8 @@ impl Accounts {
             if record.deactivated_at.is_some() {
                 return Err(Error::Deactivated);
             }
-            let UserRecord { created_at, sessions_begun, .. } = record;
-            changes.put_user(&user, &UserRecord { created_at, sessions_begun, ..upgraded.clone() })?;
+            let UserRecord { created_at, sessions_begun, sanctions, .. } = record;
+            changes.put_user(&user, &UserRecord { created_at, sessions_begun, sanctions, ..upgraded.clone() })?;
             let mut gone = Vec::new();
             for (device, _) in changes.view().devices(&user)? {
                 gone.extend(changes.clear_device_tokens(&user, &device)?);
@@ -157,6 +156,8 @@ impl Accounts {
             terms: Vec::new(),
             sessions_begun: 0,
             guest: false,
+            sanctions: records::Sanctions::default(),
+            user_type: None,
         }
     }
 
@@ -247,6 +248,32 @@ impl Accounts {
             changes.clear_keys_of_user(&user)?;
             changes.clear_pushers_of_account(&user)?;
             Ok(((), end_all(changes, &user, None)?))
+        })
+        .await
+    }
+}
+
+impl Accounts {
+    /// Lets a deactivated account be used again, with this password if one is given. What was erased with it stays so,
+    /// and it is in no room.
+    pub async fn reactivate(&self, user: &UserId, password: Option<Secret<String>>) -> Result<(), Error> {
+        let password = match password {
+            Some(password) => {
+                self.check_strength(&password)?;
+                Some(self.0.hasher.hash(password, &*self.0.random).await?)
+            }
+            None => None,
+        };
+        self.change(|changes| {
+            let mut record = changes.view().user(user)?.ok_or(Error::NoSuchUser)?;
+            if record.deactivated_at.take().is_none() {
+                return Ok(());
+            }
+            record.erased = false;
+            record.password = password.clone().or(record.password.take());
+            changes.put_user(user, &record)?;
+            changes.resume_account(user);
+            put_found(changes, user, &changes.view().profile(user)?)
         })
         .await
     }

@@ -65,13 +65,16 @@ async fn versions(extract::State(state): extract::State<Arc<State>>) -> Json<Val
 }
 
 /// `GET /capabilities`
-async fn capabilities(extract::State(state): extract::State<Arc<State>>, _: Session) -> Json<Value> {
+async fn capabilities(extract::State(state): extract::State<Arc<State>>, session: Session) -> Json<Value> {
     let mut shown = shown(&state.rooms.config().default_version);
     let delayed = &state.config.delayed_events;
     if let Some(Value::Object(capabilities)) = shown.get_mut("capabilities") {
         let delay_max = u64::try_from(delayed.delay_max.as_millis()).unwrap_or(u64::MAX);
         let limits = json!({"max_delay_ms": delay_max, "max_scheduled": delayed.scheduled_max});
         capabilities.insert("org.matrix.msc4140.delayed_events".to_owned(), limits);
+        if session.is_admin {
+            capabilities.insert("m.account_moderation".to_owned(), json!({ "suspend": true, "lock": true }));
+        }
     }
     Json(shown)
 }

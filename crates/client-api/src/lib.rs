@@ -17,6 +17,7 @@ mod media;
 mod rooms;
 mod routes;
 mod session;
+mod suspension;
 mod sync;
 #[cfg(test)]
 mod testing;

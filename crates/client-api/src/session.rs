@@ -1,7 +1,7 @@
 //! Who asks.
 
 use crate::wire::query_param;
-use crate::{ApiError, State, guests};
+use crate::{ApiError, State, guests, suspension};
 use accounts::SessionInfo;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::header::AUTHORIZATION;
@@ -25,8 +25,9 @@ impl FromRequestParts<Arc<State>> for ClientAddress {
 }
 
 /// The session of the user who asks. As an extractor it requires a valid access token: 401 `M_MISSING_TOKEN`
-/// or `M_UNKNOWN_TOKEN` without. Guests have none for what they may not do: 403 `M_GUEST_ACCESS_FORBIDDEN`. `Option<Session>` lets those without a token through, and still refuses a
-/// wrong one.
+/// or `M_UNKNOWN_TOKEN` without, 401 `M_USER_LOCKED` for a locked account. Guests have none for what they may not do: 403
+/// `M_GUEST_ACCESS_FORBIDDEN`; nor have suspended users: 403 `M_USER_SUSPENDED`. `Option<Session>` lets those without
+/// a token through, and still refuses a wrong one.
 #[derive(Clone, Debug)]
 pub(crate) struct Session(pub Arc<SessionInfo>);
 
@@ -46,6 +47,9 @@ impl FromRequestParts<Arc<State>> for Session {
         if session.is_guest && !guests::may_ask(&parts.method, parts.uri.path()) {
             return Err(ApiError::guest_access_forbidden("guests may not do this: register first"));
         }
+        if session.sanctions.suspended && !suspension::may_ask(&parts.method, parts.uri.path()) {
+            return Err(suspension::refused());
+        }
         Ok(session)
     }
 }
@@ -62,7 +66,17 @@ async fn authenticate(parts: &mut Parts, state: &Arc<State>) -> Result<Option<Se
     let Some(token) = token(parts, state.config.access_token_in_query) else { return Ok(None) };
     let Ok(address) = ClientAddress::from_request_parts(parts, state).await;
     let session = state.accounts.authenticate(&token, address.0).await?;
+    if session.sanctions.locked && !ends_sessions(parts.uri.path()) {
+        return Err(ApiError::user_locked());
+    }
     Ok(Some(Session(session)))
+}
+
+/// Whether this is what the users of locked accounts may do all the same: log out (client-server API, "Account
+/// locking").
+fn ends_sessions(path: &str) -> bool {
+    let path = path.strip_prefix("/_matrix/client/").and_then(|path| path.split_once('/'));
+    matches!(path, Some(("v3" | "r0", "logout" | "logout/all")))
 }
 
 /// The access token: from the header or, where the settings allow it, from the query as it was once done

@@ -101,6 +101,10 @@ impl ApiError {
         invalid_signature: BAD_REQUEST, "M_INVALID_SIGNATURE";
         /// Keys are for another version of the backup than the current one.
         wrong_room_keys_version: FORBIDDEN, "M_WRONG_ROOM_KEYS_VERSION";
+        /// The account is suspended, and may not do this.
+        user_suspended: FORBIDDEN, "M_USER_SUSPENDED";
+        /// The room of server notices can't be declined.
+        cannot_leave_server_notice_room: FORBIDDEN, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM";
         /// The token is of no use.
         unauthorized: UNAUTHORIZED, "M_UNAUTHORIZED";
     }
@@ -155,6 +159,12 @@ impl ApiError {
     pub fn unknown_token(soft_logout: bool) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN", "the token is not known or has expired")
             .with("soft_logout", json!(soft_logout))
+    }
+
+    /// The account is locked (client-server API, "Account locking").
+    #[must_use]
+    pub fn user_locked() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "the account is locked").with("soft_logout", json!(true))
     }
 
     /// Its status.
@@ -236,6 +246,8 @@ impl From<AccountsError> for ApiError {
             | AccountsError::TooManyDevices
             | AccountsError::TooManyPushers
             | AccountsError::DeviceIdTaken => Self::forbidden(message),
+            AccountsError::TokenSpent => Self::unauthorized(message),
+            AccountsError::Locked => Self::user_locked(),
             AccountsError::Deactivated => Self::user_deactivated(message),
             AccountsError::NoSuchUser | AccountsError::NoSuchDevice => Self::not_found(message),
             AccountsError::UserInUse => Self::user_in_use(message),

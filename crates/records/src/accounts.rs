@@ -31,6 +31,32 @@ pub struct UserRecord {
     pub sessions_begun: u64,
     /// A guest: somebody without a password, who may do little until they register.
     pub guest: bool,
+    /// What administrators have laid upon the user.
+    pub sanctions: Sanctions,
+    /// What administrators call the kind of the user, such as `bot` or `support`.
+    pub user_type: Option<String>,
+}
+
+/// What administrators have laid upon a user; nothing to begin with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sanctions {
+    /// The user may read, and not join, invite or say anything.
+    pub suspended: bool,
+    /// The user may do nothing but log out.
+    pub locked: bool,
+    /// The user does not learn that what they say reaches nobody.
+    pub shadow_banned: bool,
+    /// How many events the user may send, in place of what the settings allow.
+    pub rate: Option<RateOverride>,
+}
+
+/// How many events a user may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateOverride {
+    /// How many a second in the long run; 0 for no limit.
+    pub per_second: u32,
+    /// How many at once; 0 for no limit.
+    pub burst: u32,
 }
 
 /// A policy that a user has accepted.
@@ -187,6 +213,22 @@ impl View {
     /// What an access token stands for.
     pub fn access_token(&self, hash: &TokenHash) -> Result<Option<AccessTokenRecord>, RecordsError> {
         self.get(ACCESS_TOKEN, &access_key(hash))
+    }
+
+    /// The hashes of the access tokens of a user.
+    pub fn access_tokens_of(&self, user: &UserId) -> Result<Vec<TokenHash>, RecordsError> {
+        let rows = self.scan_all(DEVICE_TOKEN, DEVICE_TOKEN.key().text(user.as_str()).prefix_range())?;
+        let mut hashes = Vec::new();
+        for (key, _) in rows {
+            let mut reader = KeyReader::new(&key);
+            let kind = reader.text().and_then(|_| reader.text()).and_then(|_| reader.byte());
+            match (kind, reader.fixed()) {
+                (Some(ACCESS), Some(hash)) => hashes.push(hash),
+                (Some(REFRESH), Some(_)) => {}
+                _ => return Err(DEVICE_TOKEN.corrupt()),
+            }
+        }
+        Ok(hashes)
     }
 
     /// What a refresh token stands for.

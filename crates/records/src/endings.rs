@@ -73,6 +73,12 @@ impl Changes {
         self.put(DEPARTING, departing_key(user), &());
     }
 
+    /// Lets an account be used again that has ended.
+    pub fn resume_account(&mut self, user: &UserId) {
+        self.clear(ENDED, ended_key(user));
+        self.clear(DEPARTING, departing_key(user));
+    }
+
     /// A user whose account has ended is in no room any more.
     pub fn departed(&mut self, user: &UserId) {
         self.clear(DEPARTING, departing_key(user));

@@ -21,12 +21,14 @@ mod ids;
 mod key_backup;
 mod log;
 mod media;
+mod notices;
 mod one_time_keys;
 mod presence;
 mod pushers;
 mod read_state;
 mod receipts;
 mod redactions;
+mod registration_tokens;
 mod relations;
 mod remote_devices;
 mod reports;
@@ -47,7 +49,8 @@ mod user_directory;
 mod view;
 
 pub use accounts::{
-    AcceptedTerms, AccessTokenRecord, DeviceRecord, LastSeen, RefreshTokenRecord, TokenHash, UserRecord,
+    AcceptedTerms, AccessTokenRecord, DeviceRecord, LastSeen, RateOverride, RefreshTokenRecord, Sanctions, TokenHash,
+    UserRecord,
 };
 pub use accounts_stored::{AccountDataUsage, AccountDatum, DELETED, Profile};
 pub use changes::Changes;
@@ -70,6 +73,7 @@ pub use pushers::{PushLag, Pusher, PusherKind, PusherRecord};
 pub use read_state::ReadState;
 pub use receipts::{ReceiptKey, ReceiptKind, ReceiptRecord};
 pub use redactions::PENDING_REDACTIONS_MAX;
+pub use registration_tokens::RegistrationTokenRecord;
 pub use relations::{EditKey, Place, RelatedRecord, RelationKind, RelationRecord};
 pub use remote_devices::RemoteDevices;
 pub use reports::{ReportRecord, Reported};

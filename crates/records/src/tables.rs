@@ -71,6 +71,8 @@ pub(crate) const LISTED: Table = Table::new(28, Family::Ranges, "listed");
 pub(crate) const LISTED_COUNT: Table = Table::new(29, Family::Points, "listed_count");
 pub(crate) const TIME: Table = Table::new(30, Family::Ranges, "time");
 pub(crate) const REPORT: Table = Table::new(31, Family::Log, "report");
+pub(crate) const NOTICE_ROOM: Table = Table::new(32, Family::Points, "notice_room");
+pub(crate) const REGISTRATION_TOKEN: Table = Table::new(33, Family::Ranges, "registration_token");
 pub(crate) const STAY: Table = Table::new(34, Family::Ranges, "stay");
 pub(crate) const PENDING_REDACTION: Table = Table::new(35, Family::Ranges, "pending_redaction");
 

@@ -67,6 +67,8 @@ struct Underway {
     flow: Vec<Stage>,
     completed: usize,
     begun_at: UnixMillis,
+    /// The registration token that was valid when it was given: it is used up with the account that it makes.
+    token: Option<String>,
 }
 
 /// A request that has to be authenticated: its body without `auth`, and `auth`.
@@ -146,11 +148,11 @@ impl<T> Challenged<T> {
 
     /// The body, if whoever asks proves to be the user of the session, by their password.
     pub async fn password_of(self, state: &State, session: &Session) -> Result<T, ApiError> {
-        self.pass(state, &[Stage::Password], Some(session)).await
+        Ok(self.pass(state, &[Stage::Password], Some(session)).await?.0)
     }
 
-    /// The body, if whoever asks may register.
-    pub async fn may_register(self, state: &State, address: ClientAddress) -> Result<T, ApiError> {
+    /// The body, if whoever asks may register, and the registration token that this uses up.
+    pub async fn may_register(self, state: &State, address: ClientAddress) -> Result<(T, Option<String>), ApiError> {
         let registration = &state.accounts.config().registration;
         let mut flow = Vec::new();
         match registration.mode {
@@ -170,8 +172,14 @@ impl<T> Challenged<T> {
         self.pass(state, &flow, None).await
     }
 
-    /// Goes on with the authentication: the body if all stages are complete, and what is still wanted if not.
-    async fn pass(self, state: &State, flow: &[Stage], session: Option<&Session>) -> Result<T, ApiError> {
+    /// Goes on with the authentication: the body if all stages are complete, with the registration token that was given
+    /// in one of them, and what is still wanted if not.
+    async fn pass(
+        self,
+        state: &State,
+        flow: &[Stage],
+        session: Option<&Session>,
+    ) -> Result<(T, Option<String>), ApiError> {
         let user = session.map(|session| &*session.user_id);
         let challenge = |id: &str, completed: usize, failed| challenge(state, flow, id, completed, failed);
         let begin = |failed| {
@@ -182,6 +190,7 @@ impl<T> Challenged<T> {
                 flow: flow.to_vec(),
                 completed: 0,
                 begun_at: state.clock.now(),
+                token: None,
             };
             state.interactive.0.insert(id.clone(), Arc::new(Mutex::new(underway)));
             (id, failed)
@@ -210,7 +219,8 @@ impl<T> Challenged<T> {
             (completed, None) if completed < flow.len() => Err(challenge(&id, completed, None)),
             _ => {
                 state.interactive.0.remove(&id);
-                Ok(self.body)
+                let token = underway.lock().unwrap_or_else(PoisonError::into_inner).token.take();
+                Ok((self.body, token))
             }
         }
     }
@@ -289,11 +299,13 @@ async fn attempt(state: &State, underway: &Mutex<Underway>, auth: Auth) -> Resul
     if kind != next.name() {
         return Ok((completed, Some(("M_FORBIDDEN", format!("the next stage is {}", next.name()).into()))));
     }
+    let token = auth.token.clone().filter(|_| *next == Stage::RegistrationToken);
     if let Err(failed) = prove(state, *next, auth, user.as_deref()).await? {
         return Ok((completed, Some(failed)));
     }
     let mut underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
     underway.completed = underway.completed.max(completed + 1);
+    underway.token = token.or(underway.token.take());
     Ok((underway.completed, None))
 }
 
@@ -303,7 +315,7 @@ async fn prove(state: &State, stage: Stage, auth: Auth, user: Option<&UserId>) -
         Stage::Dummy | Stage::Terms => Ok(Ok(())),
         Stage::RegistrationToken => {
             let token = auth.token.ok_or_else(|| ApiError::missing_param("the token is missing"))?;
-            let known = state.accounts.is_registration_token(&token);
+            let known = state.accounts.is_registration_token(&token)?;
             Ok(if known { Ok(()) } else { Err(("M_UNAUTHORIZED", "the token is not valid".into())) })
         }
         Stage::Password => {

@@ -11,6 +11,7 @@ mod html;
 mod interactive;
 mod login;
 mod login_page;
+mod moderation;
 mod password;
 mod profile;
 mod push_rules;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(filter::routes())
         .merge(login::routes())
         .merge(login_page::routes())
+        .merge(moderation::routes())
         .merge(password::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())

@@ -70,14 +70,17 @@ async fn register(
     if let Some(password) = &request.body.password {
         state.accounts.check_strength(password)?;
     }
-    let mut body = request.may_register(&state, address).await?;
+    let (mut body, token) = request.may_register(&state, address).await?;
     let password = body.password.take().ok_or_else(|| ApiError::missing_param("the password is missing"))?;
     if guest.is_some() {
+        if let Some(token) = &token {
+            state.accounts.use_registration_token(token).await?;
+        }
         state.accounts.upgrade_guest(&user_id, password).await?;
         return begin(&state, &user_id, &body).await;
     }
     let user = NewUser { user_id: user_id.clone(), password: Some(password), accepted_terms: true, admin: false };
-    state.accounts.create_user(user).await?;
+    state.accounts.register_user(user, token.as_deref()).await?;
     begin(&state, &user_id, &body).await
 }
 
@@ -154,6 +157,6 @@ async fn token_validity(
     if state.accounts.config().registration.mode == RegistrationMode::Closed {
         return Err(ApiError::forbidden("registration is disabled"));
     }
-    let valid = state.accounts.is_registration_token(&request.token);
+    let valid = state.accounts.is_registration_token(&request.token)?;
     Ok(Json(json!({ "valid": valid })))
 }

@@ -24,8 +24,7 @@ async fn whois(
     Args((user,)): Args<(OwnedUserId,)>,
 ) -> Result<Json<Value>, ApiError> {
     state.limit(Class::Other, &session)?;
-    let is_admin = || Ok::<_, ApiError>(state.accounts.user(&session.user_id)?.is_some_and(|user| user.admin));
-    if user != session.user_id && !is_admin()? {
+    if user != session.user_id && !session.is_admin {
         return Err(ApiError::forbidden("only administrators may look at others"));
     }
     if state.accounts.user(&user)?.is_none() {

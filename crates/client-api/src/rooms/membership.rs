@@ -11,9 +11,9 @@ use axum::extract::State as Within;
 use http::StatusCode;
 use records::Membership;
 use rooms::MembershipChange;
-use ruma::RoomId;
 use ruma::api::client::membership::invite_user::v3::InvitationRecipient;
 use ruma::api::client::membership::{ban_user, forget_room, invite_user, kick_user, leave_room, unban_user};
+use ruma::{RoomId, UserId};
 use std::sync::Arc;
 
 /// `POST /rooms/{roomId}/invite`, in both of its forms: by user id, and by third-party identifier, which takes
@@ -75,6 +75,7 @@ pub(super) async fn leave(
     Wire(request): Wire<leave_room::v3::Request>,
 ) -> Result<Reply<leave_room::v3::Response>, ApiError> {
     state.limit(Class::Other, &session)?;
+    check_may_decline(&state, &session.user_id, &request.room_id)?;
     let change = MembershipChange::Leave;
     act(&state, &session, &request.room_id, change, request.reason).await?;
     Ok(Reply(leave_room::v3::Response::new()))
@@ -102,6 +103,21 @@ pub(super) async fn forget(
         Some(Membership::Join | Membership::Invite | Membership::Knock) => {
             Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "leave the room before you forget it"))
         }
+    }
+}
+
+/// The room of server notices can't be declined; who has entered it may leave (client-server API, "Server Notices").
+pub(super) fn check_may_decline(state: &State, user: &UserId, room_id: &RoomId) -> Result<(), ApiError> {
+    let view = state.records.view();
+    if view.notice_room(user)?.is_none_or(|notices| notices != room_id) {
+        return Ok(());
+    }
+    let Some(num) = view.room_num(room_id)? else { return Ok(()) };
+    match view.membership(user, num)? {
+        Some((_, record)) if record.membership == Membership::Invite => {
+            Err(ApiError::cannot_leave_server_notice_room("the messages of the administrators can't be declined"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::send::txn;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::{Args, Body, Reply};
-use crate::{ApiError, State};
+use crate::{ApiError, State, suspension};
 use axum::extract::State as Within;
 use rooms::Draft;
 use ruma::api::client::redact::redact_event::v3::Response;
@@ -78,7 +78,13 @@ fn check(state: &State, user: &UserId, room_id: &RoomId, redacts: &EventId) -> R
         return Err(not_in_room());
     }
     let event = access.event(redacts)?.event;
-    if event.pdu.sender() != user && !access.reader.power_levels()?.can_redact_others(user) {
+    if event.pdu.sender() == user {
+        return Ok(());
+    }
+    if state.accounts.user(user)?.is_some_and(|record| record.sanctions.suspended) {
+        return Err(suspension::refused());
+    }
+    if !access.reader.power_levels()?.can_redact_others(user) {
         return Err(ApiError::forbidden("you may redact your own events only"));
     }
     Ok(())

@@ -7,6 +7,7 @@ use super::delayed::{delay_in_query, schedule};
 use super::error::{as_outsider, not_in_room};
 use super::federation;
 use super::follow::follow;
+use super::membership::check_may_decline;
 use super::send::check_type;
 use crate::limits::Class;
 use crate::session::Session;
@@ -216,7 +217,10 @@ async fn set_member(
         "knock" if is_self => MembershipChange::Knock,
         "join" | "knock" => return Err(ApiError::forbidden("only users themselves can join or knock")),
         "invite" => MembershipChange::Invite { user: user.clone() },
-        "leave" if is_self => MembershipChange::Leave,
+        "leave" if is_self => {
+            check_may_decline(state, setter, room_id)?;
+            MembershipChange::Leave
+        }
         "leave" if current(state, &view, room_id, &user)? == Some(Membership::Ban) => {
             MembershipChange::Unban { user: user.clone() }
         }

@@ -12,11 +12,13 @@ use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
 use client_api::{ClientAddress, Delayed, Interactive, Nonces, RateLimits};
 use devices::Devices;
-use federation::{Federation, NoPeers};
+use federation::Federation;
 use http::Request;
 use media::{Blobs, Media};
 use records::Records;
+use remote::{Hosts, Outgoing, Peers};
 use rooms::Rooms;
+use rules::KeyRing;
 use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
 use std::fmt;
 use std::net::IpAddr;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store_rocksdb::{RocksEngine, SharedMemory};
 use sync::Syncs;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -57,6 +60,8 @@ pub struct Agency {
     pub(crate) data_dir: PathBuf,
     pub(crate) hosts: Vec<String>,
     pub(crate) well_known: WellKnown,
+    /// The largest transaction that another server may send, in bytes.
+    pub(crate) transaction_bytes_max: u64,
     pub(crate) face: Face,
     pub(crate) store: Arc<HeldStore>,
     closed: CancellationToken,
@@ -66,6 +71,7 @@ pub struct Agency {
 
 impl Agency {
     /// Opens an agency: its folder, its key, its store, and what works on them.
+    #[expect(clippy::too_many_lines, reason = "the one place where everything is wired, part by part")]
     pub async fn open(config: &config::Agency, shared: &Shared) -> anyhow::Result<Self> {
         let server_name = config.server_name.0.clone();
         if let Some(warning) = prepare_folder(&config.data_dir)? {
@@ -76,7 +82,9 @@ impl Agency {
         // The store is locked from here on, so that two processes can't both claim the folder or make a key.
         claim_folder(&config.data_dir, server_name.as_str())?;
         let key = keys::load_or_create(&config.data_dir, server_name.clone(), &*random)?;
+        let ring = KeyRing::from(key);
         let records = Records::open(store.clone()).await?;
+        let (peers, server_keys) = peers(config, &ring, &records, &clock)?;
         let (accounts_config, name) = (config.accounts.clone(), server_name.clone());
         let accounts = {
             let (records, clock, random) = (records.clone(), clock.clone(), random.clone());
@@ -86,8 +94,7 @@ impl Agency {
             default_version: RoomVersionId::try_from(config.rooms.default_version.as_str())?,
             ..rooms::Config::default()
         };
-        let key = Arc::new(key);
-        let rooms = Rooms::new(records.clone(), key.clone(), clock.clone(), random.clone(), rooms_config);
+        let rooms = Rooms::new(records.clone(), ring.current(), clock.clone(), random.clone(), rooms_config);
         let media = Media::new(
             records.clone(),
             open_blobs(&config.media, &config.data_dir).await?,
@@ -101,20 +108,33 @@ impl Agency {
             records: records.clone(),
             rooms: rooms.clone(),
             devices: devices.clone(),
-            key,
+            key: ring.current(),
             clock: clock.clone(),
             random: random.clone(),
-            peers: Arc::new(NoPeers),
-            keys: Arc::new(NoPeers),
+            peers: Arc::new(peers.clone()),
+            keys: Arc::new(server_keys.clone()),
         });
-        federation.start_sending();
+        if config.federation.enabled {
+            federation.start_sending();
+        }
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
-        tokio::spawn({
-            let (syncs, stopping) = (syncs.clone(), shared.stopping.clone());
-            async move {
-                stopping.cancelled_owned().await;
-                syncs.shutdown();
-            }
+        end_with(&syncs, &shared.stopping);
+        let federation_router = config.federation.enabled.then(|| {
+            federation_api::router(Arc::new(federation_api::State {
+                server_name: server_name.clone(),
+                records: records.clone(),
+                rooms: rooms.clone(),
+                accounts: accounts.clone(),
+                devices: devices.clone(),
+                syncs: syncs.clone(),
+                federation: federation.clone(),
+                peers,
+                keys: server_keys,
+                clock: clock.clone(),
+                transaction_bytes_max: config.federation.transaction_bytes_max.bytes(),
+                transactions: federation_api::Transactions::default(),
+                large: Arc::new(Semaphore::new(federation_api::LARGE_AT_ONCE)),
+            }))
         });
         let administration = admin_api::router(Arc::new(admin_api::State {
             server_name: server_name.clone(),
@@ -145,11 +165,16 @@ impl Agency {
         });
         client_api::start(&state);
         let router = client_api::router(state).merge(administration);
+        let router = match federation_router {
+            Some(federation_router) => router.merge(federation_router),
+            None => router,
+        };
         Ok(Self {
             server_name,
             data_dir: config.data_dir.clone(),
             hosts: config.host_names().collect(),
             well_known: WellKnown::new(config),
+            transaction_bytes_max: config.federation.transaction_bytes_max.0,
             face: Face::new(router.map_request(with_client_address)),
             store,
             closed,
@@ -243,6 +268,29 @@ async fn open_blobs(config: &media::Config, data_dir: &Path) -> anyhow::Result<B
         Blobs::folder(&folder).with_context(|| format!("the folder of files {} can't be opened", folder.display()))
     })
     .await
+}
+
+/// Answers those who wait for news when the server takes no more requests.
+fn end_with(syncs: &Syncs, stopping: &CancellationToken) {
+    let (syncs, stopping) = (syncs.clone(), stopping.clone());
+    tokio::spawn(async move {
+        stopping.cancelled_owned().await;
+        syncs.shutdown();
+    });
+}
+
+/// The way to other servers, and their keys.
+fn peers(
+    config: &config::Agency,
+    ring: &KeyRing,
+    records: &Records,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Peers, remote::Keys)> {
+    let hosts = config.federation.hosts.as_deref().map(Hosts::read).transpose()?.unwrap_or_default();
+    let outgoing = Outgoing::new(&config.outgoing, hosts)?;
+    let peers = Peers::new(&config.federation, &config.outgoing, outgoing, ring.clone())?;
+    let keys = remote::Keys::new(&config.federation, peers.clone(), ring.clone(), records.clone(), clock.clone());
+    Ok((peers, keys))
 }
 
 /// Does on a thread of its own what would keep others waiting.

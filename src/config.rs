@@ -111,6 +111,11 @@ base::config! {
         pub media: media::Config,
         /// Server notices: messages of the agency to its users, each in a room of their own.
         pub server_notices: admin_api::NoticesConfig,
+        /// Other homeservers.
+        pub federation: remote::Config,
+        /// What the server itself asks of others over HTTP: other homeservers, push gateways, application services,
+        /// pages that users link to.
+        pub outgoing: remote::outgoing::Config,
         /// What /.well-known/matrix/client, server and support answer under the server name. If another web
         /// server answers there, let it pass these three on.
         pub well_known: WellKnown,
@@ -241,7 +246,12 @@ base::config! {
 impl Config {
     /// Reads and checks a file, except for what its certificates hold.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        base::config::load(file)
+        let mut config: Self = base::config::load(file)?;
+        let hosts = file.with_file_name("hosts");
+        for agency in &mut config.agency {
+            agency.federation.hosts.get_or_insert_with(|| hosts.clone());
+        }
+        Ok(config)
     }
 
     /// The example file.
@@ -269,6 +279,8 @@ impl Config {
             clients: client_api::Config { limits, ..client_api::Config::default() },
             media: media::Config::default(),
             server_notices: admin_api::NoticesConfig::default(),
+            federation: remote::Config::default(),
+            outgoing: remote::outgoing::Config::default(),
             well_known: WellKnown::default(),
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+/// Where other servers send their transactions, which are larger than what clients send.
+const TRANSACTIONS: &str = "/_matrix/federation/v1/send/";
+
 /// What all listeners hand their requests to.
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -92,7 +95,10 @@ impl Front {
         }
         // Files come as they come: their size and time have limits of their own, in [agency.media].
         let uploads = is_upload(request.method(), request.uri().path());
-        let bytes_max = if uploads { ByteSize(u64::MAX) } else { self.limits.request_bytes_max };
+        let mut bytes_max = if uploads { ByteSize(u64::MAX) } else { self.limits.request_bytes_max };
+        if request.uri().path().starts_with(TRANSACTIONS) {
+            bytes_max.0 = bytes_max.0.max(agency.transaction_bytes_max);
+        }
         if request.body().size_hint().lower() > bytes_max.0 {
             let message = format!("The body of a request may have {} bytes.", bytes_max.0);
             return body::error(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", &message);

@@ -56,11 +56,29 @@ impl Devices {
         asker: &UserId,
         asked: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
     ) -> Result<QueriedKeys, Error> {
+        self.query_for(Some(asker), asked)
+    }
+
+    /// The same as another server may see them: with what the owners have signed, and nobody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Devices::query`].
+    pub fn query_for_server(&self, asked: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>) -> Result<QueriedKeys, Error> {
+        self.query_for(None, asked)
+    }
+
+    fn query_for(
+        &self,
+        asker: Option<&UserId>,
+        asked: &BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
+    ) -> Result<QueriedKeys, Error> {
         if asked.len() > QUERIED_USERS_MAX {
             return Err(Error::TooLarge("the number of users"));
         }
         let view = self.view();
-        let own_signing = view.cross_signing(asker)?.user_signing;
+        let own_signing = asker.map(|asker| view.cross_signing(asker)).transpose()?;
+        let own_signing = own_signing.and_then(|keys| keys.user_signing);
         let own_signing = own_signing.and_then(|key| public_key_of(&key.object)).map(|key| format!("ed25519:{key}"));
         let mut keys = [const { String::new() }; 4].map(|_| "{".to_owned());
         let [device_keys, master_keys, self_signing_keys, user_signing_keys] = &mut keys;
@@ -72,20 +90,24 @@ impl Devices {
             push_devices(device_keys, &view, user, devices)?;
             let cross_signing = view.cross_signing(user)?;
             if let Some(key) = &cross_signing.master {
-                let own = match &own_signing {
-                    Some(signing) if user != asker => view.user_signature(asker, user)?.filter(|signature| {
-                        signature.key_id == *signing && public_key_of(&key.object).as_ref() == Some(&signature.master)
-                    }),
+                let own = match (&own_signing, asker) {
+                    (Some(signing), Some(asker)) if user != asker => {
+                        view.user_signature(asker, user)?.filter(|signature| {
+                            signature.key_id == *signing
+                                && public_key_of(&key.object).as_ref() == Some(&signature.master)
+                        })
+                    }
                     _ => None,
                 };
                 push_name(master_keys, user.as_str());
-                master_keys.push_str(&cross_signing_key(key, user, own.as_ref().map(|own| (asker, own))));
+                master_keys.push_str(&cross_signing_key(key, user, asker.zip(own.as_ref())));
             }
             if let Some(key) = &cross_signing.self_signing {
                 push_name(self_signing_keys, user.as_str());
                 self_signing_keys.push_str(&cross_signing_key(key, user, None));
             }
-            if let Some(key) = cross_signing.user_signing.as_ref().filter(|_| user == asker) {
+            if let Some(key) = cross_signing.user_signing.as_ref().filter(|_| asker.is_some_and(|asker| user == asker))
+            {
                 push_name(user_signing_keys, user.as_str());
                 user_signing_keys.push_str(&cross_signing_key(key, user, None));
             }

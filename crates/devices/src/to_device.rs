@@ -103,6 +103,33 @@ impl Devices {
         .await
     }
 
+    /// Takes in messages of a user of another server, once for each id that it gives them (server-server API,
+    /// "Send-to-device messaging").
+    ///
+    /// # Errors
+    ///
+    /// As [`Devices::send`].
+    pub async fn send_from_server(
+        &self,
+        sender: &UserId,
+        messages: &OutgoingMessages,
+        message_id: &str,
+    ) -> Result<(), Error> {
+        // No device of this server has the id that stands for all of them.
+        let txn = ToDeviceTxn { device_id: WILDCARD.into(), endpoint: "federation", txn_id: message_id };
+        self.send(sender, messages, Some(txn)).await
+    }
+
+    /// Notes that another server says that devices or keys of one of its users have changed: who shares a room with
+    /// the user is told.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written.
+    pub async fn note_remote_change(&self, user: &UserId) -> Result<(), Error> {
+        self.change(|changes| Ok(changes.change_device_list(user)?)).await
+    }
+
     /// The devices that messages reach, each with its content.
     fn reached<'m>(
         &self,

@@ -4,6 +4,7 @@
 
 mod error;
 pub mod route_name;
+pub mod shown;
 pub mod wire;
 
 pub use error::ApiError;

@@ -4,6 +4,7 @@ use base::config::Checks;
 use ruma::{OwnedServerName, ServerName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 base::config! {
@@ -13,10 +14,13 @@ base::config! {
         /// Whether other homeservers are spoken to, and answered.
         pub enabled: bool = true,
         /// Where servers are that are not to be looked up: an address and port, spoken to over TLS with a
-        /// certificate for the server's name, or "http://..." for none. Beside this a file `hosts` in the folder
-        /// of the configuration, in the format of /etc/hosts, says which addresses names have.
+        /// certificate for the server's name, or "http://..." for none.
         #[example = r#"{ "ministry.example" = "10.20.0.7:8448" }"#]
         pub overrides: BTreeMap<String, String>,
+        /// A file in the format of /etc/hosts: names that it has lead to its addresses, private ones too. Unset: the
+        /// file `hosts` beside this one, if there is one.
+        #[example = r#""/etc/chancery/hosts""#]
+        pub hosts: Option<PathBuf>,
         /// Servers that are asked for the keys of those that don't answer. They are believed.
         #[example = r#"["keys.example"]"#]
         pub notaries: Vec<String>,

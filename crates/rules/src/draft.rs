@@ -213,6 +213,21 @@ fn hash_and_sign(object: &mut Object, rules: &RoomVersionRules, key: &SigningKey
     Ok(())
 }
 
+/// An event that another server has signed, with the signature of this key as well: an invitation, or a membership
+/// that a user of this server allows (server-server API, "Inviting to a room", "Restricted rooms"). What is signed is
+/// not judged. `None` if it can't be read as an event.
+#[must_use]
+pub fn countersign(json: &str, rules: &RoomVersionRules, key: &SigningKey) -> Option<String> {
+    let mut object = Object::parse(json, Numbers::of(rules)).ok()?;
+    let signed = object.signed_text(&rules.redaction)?;
+    let signature = CanonicalJsonValue::String(key.sign(signed.as_bytes()).base64());
+    let empty = || CanonicalJsonValue::Object(CanonicalJsonObject::new());
+    let signatures = object.map.entry("signatures".to_owned()).or_insert_with(empty).as_object_mut()?;
+    let own = signatures.entry(key.server_name().to_string()).or_insert_with(empty).as_object_mut()?;
+    own.insert(key.key_id(), signature);
+    object.text().ok()
+}
+
 /// The event id that follows from the event (room versions 3 and later).
 fn event_id_of(object: &Object, rules: &RoomVersionRules) -> Result<OwnedEventId, BuildError> {
     let hash = object.reference_hash(rules).ok_or_else(|| BuildError::BadJson("the event has no type".to_owned()))?;

@@ -30,7 +30,7 @@ pub mod version;
 pub mod visibility;
 
 pub use auth::{Forbidden, StateKey};
-pub use draft::{BuildError, PduDraft, build};
+pub use draft::{BuildError, PduDraft, build, countersign};
 pub use ignored::IgnoredUsers;
 pub use incoming::{Checked, CheckedPdu};
 pub use invites::InviteVerdict;

@@ -3,7 +3,6 @@
 //! The tree is walked from its root with every page, and what the pages before had is passed over: tokens need no
 //! memory here and outlive a restart. A walk looks at a bounded number of rooms.
 
-use super::shown::Summary;
 use crate::limits::Class;
 use crate::session::Session;
 use crate::wire::Args;
@@ -11,6 +10,7 @@ use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Within};
+use face::shown::Summary;
 use records::View;
 use rooms::{RoomReader, StoredEvent};
 use ruma::{OwnedRoomId, RoomId, UserId};

@@ -3,7 +3,6 @@
 
 mod hierarchy;
 mod public_rooms;
-mod shown;
 mod summary;
 mod users;
 

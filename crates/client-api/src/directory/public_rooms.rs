@@ -4,7 +4,6 @@
 //! need memory here nor move when rooms come and go elsewhere in the list.
 
 use super::admit;
-use super::shown::PublicRoom;
 use crate::session::{ClientAddress, Session};
 use crate::wire::Body;
 use crate::{ApiError, State};
@@ -13,6 +12,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Within};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use face::shown::PublicRoom;
 use records::{Listed, ListedPlace, RoomSummary};
 use rooms::ListFilter;
 use ruma::OwnedServerName;

@@ -1,12 +1,12 @@
 //! `GET /room_summary/{roomIdOrAlias}`, and as it was called in MSC3266.
 
 use super::admit;
-use super::shown::Summary;
 use crate::session::{ClientAddress, Session};
 use crate::wire::Args;
 use crate::{ApiError, State};
 use axum::Json;
 use axum::extract::State as Within;
+use face::shown::Summary;
 use records::{Membership, RoomSummary};
 use ruma::{OwnedRoomOrAliasId, RoomAliasId, RoomId, RoomOrAliasId};
 use serde::Serialize;

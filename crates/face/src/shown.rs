@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// What the directory shows of a room (`PublishedRoomsChunk`).
 #[derive(Serialize)]
-pub(super) struct PublicRoom<'a> {
+pub struct PublicRoom<'a> {
     room_id: &'a RoomId,
     num_joined_members: u64,
     world_readable: bool,
@@ -44,7 +44,7 @@ impl<'a> From<&'a RoomSummary> for PublicRoom<'a> {
 
 /// What a summary and a hierarchy show of a room (`RoomSummary`).
 #[derive(Serialize)]
-pub(super) struct Summary<'a> {
+pub struct Summary<'a> {
     #[serde(flatten)]
     public: PublicRoom<'a>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

@@ -215,3 +215,59 @@ async fn a_field_of_another_type_is_refused() {
     }
     assert!(accepted.is_empty(), "{} were not refused:\n{}", accepted.len(), accepted.join("\n"));
 }
+
+/// How clients in service still call endpoints that have another name now: what comes after `/_matrix/` before, and
+/// after.
+const OLD_NAMES: [(&str, &str); 17] = [
+    ("client/r0/", "client/v3/"),
+    ("client/unstable/keys/", "client/v3/keys/"),
+    ("client/unstable/room_keys/", "client/v3/room_keys/"),
+    ("client/unstable/rooms/", "client/v1/rooms/"),
+    ("client/unstable/uk.tcpip.msc4133/", "client/v3/"),
+    ("client/unstable/org.matrix.msc2432/", "client/v3/"),
+    ("client/unstable/org.matrix.msc2918/", "client/v3/"),
+    ("client/unstable/org.matrix.msc2946/", "client/v1/"),
+    ("client/unstable/org.matrix.msc3030/", "client/v1/"),
+    ("client/unstable/org.matrix.msc3856/", "client/v1/"),
+    ("client/unstable/org.matrix.msc3916/", "client/v1/"),
+    ("client/unstable/org.matrix.msc4151/", "client/v3/"),
+    ("client/unstable/org.matrix.msc4260/", "client/v3/"),
+    ("client/unstable/xyz.amorgan.knock/", "client/v3/"),
+    ("client/unstable/im.nheko.summary/summary/", "client/v1/room_summary/"),
+    (
+        "client/unstable/org.matrix.msc3231/register/org.matrix.msc3231.login.registration_token/",
+        "client/v1/register/m.login.registration_token/",
+    ),
+    ("media/v1/upload", "media/v3/upload"),
+];
+
+#[tokio::test]
+async fn old_names_answer_as_the_present_ones() {
+    let scene = Scene::new().await;
+    let mounted: BTreeSet<String> = scene.server.paths().into_iter().collect();
+    let named = endpoints();
+    let token = Some(scene.alice.token.as_str());
+    for (old, new) in OLD_NAMES {
+        let prefix = format!("/_matrix/{old}");
+        let paths: Vec<_> = mounted.iter().filter(|path| path.starts_with(&prefix)).collect();
+        assert!(!paths.is_empty(), "nothing is mounted as {old}");
+        for path in paths {
+            let present = path.replacen(old, new, 1);
+            assert!(mounted.contains(&present), "{path} has no present name {present}");
+            for method in METHODS {
+                // Nothing of this changes anything: who asks is not known, or what they ask is not JSON.
+                for (token, body) in [(None, ""), (token, "{")] {
+                    let reads = |endpoint: &&Endpoint| endpoint.path == present && endpoint.method == method;
+                    let reads_body = named.iter().find(reads).is_some_and(|endpoint| endpoint.body.is_some());
+                    if token.is_some() && !reads_body {
+                        continue;
+                    }
+                    let ask =
+                        async |path: &str| scene.server.send(method.clone(), &scene.path(path), token, body).await;
+                    let (before, after) = (ask(path).await, ask(&present).await);
+                    assert_eq!(code(&before), code(&after), "{method} {path}");
+                }
+            }
+        }
+    }
+}

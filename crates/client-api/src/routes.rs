@@ -13,6 +13,11 @@ pub(crate) trait Routes {
     #[must_use]
     fn v3(self, path: &str, methods: MethodRouter<Arc<State>>) -> Self;
 
+    /// An endpoint of [`Self::v3`] that clients in service know by the name, too, that it had before it was in the
+    /// specification: under `/_matrix/client/` and this.
+    #[must_use]
+    fn v3_once(self, old: &str, path: &str, methods: MethodRouter<Arc<State>>) -> Self;
+
     /// An endpoint under `/_matrix/client/v1`.
     #[must_use]
     fn v1(self, path: &str, methods: MethodRouter<Arc<State>>) -> Self;
@@ -22,6 +27,10 @@ impl Routes for Router<Arc<State>> {
     fn v3(self, path: &str, methods: MethodRouter<Arc<State>>) -> Self {
         self.route(&format!("/_matrix/client/v3{path}"), methods.clone())
             .route(&format!("/_matrix/client/r0{path}"), methods)
+    }
+
+    fn v3_once(self, old: &str, path: &str, methods: MethodRouter<Arc<State>>) -> Self {
+        self.v3(path, methods.clone()).route(&format!("/_matrix/client/{old}{path}"), methods)
     }
 
     fn v1(self, path: &str, methods: MethodRouter<Arc<State>>) -> Self {

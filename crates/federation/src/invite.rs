@@ -4,8 +4,8 @@ use crate::ask::{Path, SOME, read};
 use crate::join::{is_unknown_endpoint, raw};
 use crate::{Federation, FederationError};
 use rooms::{MembershipChange, RoomError, stripped_texts};
-use rules::CheckedPdu;
 use rules::client_event::stripped_state;
+use rules::{CheckedPdu, InviteVerdict};
 use ruma::serde::JsonObject;
 use ruma::{OwnedEventId, RoomId, RoomVersionId, UserId};
 use serde::Deserialize;
@@ -84,7 +84,8 @@ impl Federation {
     ///
     /// # Errors
     ///
-    /// [`RoomError::Outdated`] if this server is in the room: the invitation comes with the room's events then.
+    /// [`RoomError::InviteBlocked`] if the user does not want to be invited by this one; [`RoomError::Outdated`] if
+    /// this server is in the room: the invitation comes with the room's events then.
     pub async fn invited(
         &self,
         version: &RoomVersionId,
@@ -92,6 +93,11 @@ impl Federation {
         shown: &[Box<RawValue>],
     ) -> Result<OwnedEventId, FederationError> {
         let room_id = event.room_id().to_owned();
+        if let Some(invited) = event.state_key().and_then(|user| <&UserId>::try_from(user).ok())
+            && rooms::invite_verdict(&self.0.records.view(), event.sender(), invited)? == InviteVerdict::Block
+        {
+            return Err(RoomError::InviteBlocked.into());
+        }
         let own = stripped_state(&event);
         let texts = shown.iter().map(|event| event.get()).chain(own.as_deref());
         let stripped = stripped_texts(texts);

@@ -1,18 +1,21 @@
 //! The event stream of the first version of the API, which clients that peek still use (client-server API,
 //! `GET /events` and "Room Previews").
 //!
-//! It tells events of rooms only: what is not an event of a room is told by sync.
+//! Beside the events of the user's rooms it tells who types there, what was read, and who is there, each named with the
+//! room that it is about. Who looks at a room without being in it is told its events only. All else is told by sync.
 
 use crate::active::Active;
-use crate::changed::Changed;
+use crate::assemble::{presence_event, receipt_events, typing_event};
+use crate::changed::{Changed, News};
 use crate::json::{push_name, push_text, separate};
+use crate::presence::Presence;
 use crate::wait::Entered;
 use crate::{Inner, SyncError, SyncToken, Syncs};
 use base::{EventNum, Order, RoomNum, Stamp};
 use records::{Membership, View};
 use rooms::{Ignored, Recipient, RoomReader};
 use rules::client_event::Format;
-use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, UserId};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Direction;
@@ -29,7 +32,7 @@ pub struct EventsRequest {
     /// Their device.
     pub device_id: OwnedDeviceId,
     /// What the client has seen; from now on without.
-    pub from: Option<Stamp>,
+    pub from: Option<SyncToken>,
     /// Only this room, of which the user need not be a member: what they may see of it is told.
     pub room_id: Option<OwnedRoomId>,
     /// How long to wait for something to tell; bounded by [`crate::Config::timeout_max`].
@@ -41,7 +44,7 @@ struct Page {
     /// The JSON of the events.
     chunk: String,
     /// Up to where it goes.
-    end: Stamp,
+    end: SyncToken,
 }
 
 impl Syncs {
@@ -56,7 +59,8 @@ impl Syncs {
         let inner = &self.0;
         let request = Arc::new(request);
         let newest = inner.records.view().stamp();
-        let from = request.from.filter(|from| *from <= newest).unwrap_or(newest);
+        let from = inner.usable(request.from, newest);
+        let from = from.unwrap_or_else(|| SyncToken::new(newest, inner.volatile_count()));
         let deadline = Instant::now() + request.timeout.min(inner.config.timeout_max);
         let mut ended = inner.ending.subscribe();
         let entered = self.listen(&request)?;
@@ -70,9 +74,7 @@ impl Syncs {
                 return Ok(answer(from, &page));
             }
             after = page.end;
-            // Who types is not told here, so that it wakes nobody.
-            let token = SyncToken::new(page.end, u64::MAX);
-            if !entered.woken(notified, token, deadline, &mut ended).await {
+            if !entered.woken(notified, after, deadline, &mut ended).await {
                 return Ok(answer(from, &page));
             }
         }
@@ -104,9 +106,9 @@ impl Inner {
         self: &Arc<Self>,
         request: &Arc<EventsRequest>,
         active: &Arc<Active>,
-        after: Stamp,
+        after: SyncToken,
     ) -> Result<Page, SyncError> {
-        let behind = self.records.view().stamp().0.saturating_sub(after.0);
+        let behind = self.records.view().stamp().0.saturating_sub(after.stamp.0);
         if request.room_id.is_some() || usize::try_from(behind).is_ok_and(|behind| behind < self.log_read_max) {
             return self.look(request, active, after);
         }
@@ -120,10 +122,13 @@ impl Inner {
         work.await.map_err(SyncError::internal)?
     }
 
-    fn look(&self, request: &EventsRequest, active: &Active, after: Stamp) -> Result<Page, SyncError> {
+    fn look(&self, request: &EventsRequest, active: &Active, from: SyncToken) -> Result<Page, SyncError> {
+        // What changes in between is told twice instead of never.
+        let volatile = self.volatile_count();
         let view = self.records.view();
-        let rooms = match &request.room_id {
-            Some(room_id) => vec![self.peeked(&view, request, room_id)?],
+        let after = from.stamp;
+        let (rooms, read) = match &request.room_id {
+            Some(room_id) => (vec![self.peeked(&view, request, room_id)?], Vec::new()),
             None => self.streamed(&view, request, active, after)?,
         };
         let mut end = view.stamp();
@@ -155,7 +160,55 @@ impl Inner {
             separate(&mut chunk);
             chunk.push_str(event.get());
         }
-        Ok(Page { chunk, end })
+        if request.room_id.is_none() {
+            for reader in read {
+                for event in receipt_events(&view, reader.num(), &request.user_id, after)? {
+                    push_of_room(&mut chunk, &reader, &event);
+                }
+            }
+            self.look_beside_events(&view, request, active, from.volatile, &mut chunk)?;
+        }
+        Ok(Page { chunk, end: SyncToken::new(end, volatile) })
+    }
+
+    /// Tells who types in the user's rooms, and who is there, if that changed.
+    fn look_beside_events(
+        &self,
+        view: &View,
+        request: &EventsRequest,
+        active: &Active,
+        volatile: u64,
+        chunk: &mut String,
+    ) -> Result<(), SyncError> {
+        for room in self.typing.changed_after(volatile).into_iter().filter(|room| active.is_in(*room)) {
+            if let (Some((_, users)), Some(reader)) = (self.typing.users(room), self.rooms.reader(view, room)?) {
+                push_of_room(chunk, &reader, &typing_event(&users));
+            }
+        }
+        if self.config.presence {
+            // Who can't be told changes may be told more than changed.
+            let changed = match active.presence_after(volatile) {
+                Some(changed) => changed,
+                None => self.present_in(view, active.rooms(), &request.user_id)?.into_iter().collect(),
+            };
+            for event in self.presence_events(view, &request.user_id, &changed)? {
+                separate(chunk);
+                chunk.push_str(&event);
+            }
+        }
+        Ok(())
+    }
+
+    /// What these users are, as events for one who may be told; not those whom they ignore.
+    fn presence_events(&self, view: &View, asker: &UserId, users: &[OwnedUserId]) -> Result<Vec<String>, SyncError> {
+        let (ignored, now) = (Ignored::of(view, asker)?, self.clock.now());
+        let presences = self.presence.users();
+        let told = users.iter().filter(|user| !ignored.has(user)).map(|user| {
+            let presence = presences.show(user, now);
+            let presence = presence.unwrap_or_else(|| Presence::offline(records::PresenceRecord::default(), now));
+            presence_event(user, &presence)
+        });
+        Ok(told.collect())
     }
 
     /// The room that a user looks at.
@@ -168,31 +221,64 @@ impl Inner {
     }
 
     /// The rooms of a user in which something may have happened: those that they are in, and those of which all
-    /// that they are told is what became of their membership.
+    /// that they are told is what became of their membership. And the rooms in which something may have been read.
     fn streamed(
         &self,
         view: &View,
         request: &EventsRequest,
         active: &Active,
         after: Stamp,
-    ) -> Result<Vec<Streamed>, SyncError> {
+    ) -> Result<(Vec<Streamed>, Vec<RoomReader>), SyncError> {
         let user = &request.user_id;
-        let rooms: Vec<RoomNum> = match self.changed(view, user, active, after)? {
-            Changed::Anywhere => view.memberships(user)?.into_iter().map(|(room, ..)| room).collect(),
-            Changed::Here { rooms, .. } => rooms.into_keys().collect(),
+        let rooms: Vec<(RoomNum, News)> = match self.changed(view, user, active, after)? {
+            Changed::Anywhere => view.memberships(user)?.into_iter().map(|(room, ..)| (room, News::ANY)).collect(),
+            Changed::Here { rooms, .. } => rooms.into_iter().collect(),
         };
-        let mut streamed = Vec::new();
-        for room in rooms {
+        let (mut streamed, mut read) = (Vec::new(), Vec::new());
+        for (room, news) in rooms {
             let Some((at, record)) = view.membership(user, room)? else { continue };
             let is_joined = record.membership == Membership::Join;
+            if is_joined && news.receipts {
+                read.extend(self.rooms.reader(view, room)?);
+            }
             let last = view.timeline_last(room, view.stamp().into())?;
             let is_new = if is_joined { last.is_some_and(|last| last.order > after.into()) } else { at > after };
             if is_new && let Some(reader) = self.rooms.reader(view, room)? {
                 streamed.push(Streamed { reader, only: (!is_joined).then_some(record.event) });
             }
         }
-        Ok(streamed)
+        Ok((streamed, read))
     }
+}
+
+impl Syncs {
+    /// Who is there of those who share rooms with a user, as events.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::Overloaded`]; [`SyncError::Internal`].
+    pub fn present_events(&self, user: &UserId) -> Result<Vec<String>, SyncError> {
+        let inner = &self.0;
+        if !inner.config.presence {
+            return Ok(Vec::new());
+        }
+        let active = inner.active.enter(user, inner.clock.now(), || inner.records.view())?;
+        let entered = Entered { inner: inner.clone(), active: active.ok_or(SyncError::Overloaded)?, peeked: None };
+        let view = inner.records.view();
+        let present = inner.present_in(&view, entered.active.rooms(), user)?;
+        inner.presence_events(&view, user, &present.into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// Adds an event that is not of a room's timeline, with the room that it is about.
+fn push_of_room(chunk: &mut String, reader: &RoomReader, event: &str) {
+    separate(chunk);
+    let mut named = String::from("{");
+    push_name(&mut named, "room_id");
+    push_text(&mut named, reader.room_id().as_str());
+    chunk.push_str(&named);
+    chunk.push(',');
+    chunk.push_str(event.get(1..).unwrap_or_default());
 }
 
 /// A room whose events are streamed.
@@ -202,12 +288,12 @@ struct Streamed {
     only: Option<EventNum>,
 }
 
-fn answer(from: Stamp, page: &Page) -> String {
+fn answer(from: SyncToken, page: &Page) -> String {
     let mut out = String::from("{");
     push_name(&mut out, "start");
-    push_text(&mut out, &SyncToken::new(from, 0).to_string());
+    push_text(&mut out, &from.to_string());
     push_name(&mut out, "end");
-    push_text(&mut out, &SyncToken::new(page.end, 0).to_string());
+    push_text(&mut out, &page.end.to_string());
     push_name(&mut out, "chunk");
     out.push('[');
     out.push_str(&page.chunk);

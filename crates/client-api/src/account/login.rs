@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
         .v3("/login", get(flows).post(login))
-        .v3("/refresh", post(refresh))
+        .v3_once("unstable/org.matrix.msc2918", "/refresh", post(refresh))
         .v3("/logout", post(logout))
         .v3("/logout/all", post(logout_all))
         .v3("/account/whoami", get(whoami))

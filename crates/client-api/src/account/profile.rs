@@ -24,9 +24,11 @@ const AVATAR_URL_BYTES_MAX: usize = 1000;
 const SHOWN_IN_ROOMS: [&str; 2] = ["displayname", "avatar_url"];
 
 pub(super) fn routes() -> Router<Arc<State>> {
-    Router::new()
-        .v3("/profile/{user_id}", get(whole))
-        .v3("/profile/{user_id}/{key_name}", get(show).put(set).delete(remove))
+    Router::new().v3_once("unstable/uk.tcpip.msc4133", "/profile/{user_id}", get(whole)).v3_once(
+        "unstable/uk.tcpip.msc4133",
+        "/profile/{user_id}/{key_name}",
+        get(show).put(set).delete(remove),
+    )
 }
 
 type Fields = BTreeMap<String, Box<RawValue>>;

@@ -22,6 +22,10 @@ pub(super) fn routes() -> Router<Arc<State>> {
         .v3("/register", post(register))
         .v3("/register/available", get(available))
         .v1("/register/m.login.registration_token/validity", get(token_validity))
+        .route(
+            "/_matrix/client/unstable/org.matrix.msc3231/register/org.matrix.msc3231.login.registration_token/validity",
+            get(token_validity),
+        )
 }
 
 #[derive(Debug, Deserialize)]

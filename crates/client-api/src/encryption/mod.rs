@@ -32,13 +32,18 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/keys/query", post(query::query))
         .v3("/keys/claim", post(claim::claim))
         .v3("/keys/changes", get(changes::changes))
-        .v3("/keys/device_signing/upload", post(cross_signing::upload))
-        .v3("/keys/signatures/upload", post(signatures::upload))
-        .v3("/room_keys/version", get(version::current).post(version::create))
-        .v3("/room_keys/version/{version}", get(version::show).put(version::update).delete(version::delete))
-        .v3("/room_keys/keys", get(keys::all).put(keys::put_all).delete(keys::delete_all))
-        .v3("/room_keys/keys/{room_id}", get(keys::room).put(keys::put_room).delete(keys::delete_room))
-        .v3(
+        .v3_once("unstable", "/keys/device_signing/upload", post(cross_signing::upload))
+        .v3_once("unstable", "/keys/signatures/upload", post(signatures::upload))
+        .v3_once("unstable", "/room_keys/version", get(version::current).post(version::create))
+        .v3_once(
+            "unstable",
+            "/room_keys/version/{version}",
+            get(version::show).put(version::update).delete(version::delete),
+        )
+        .v3_once("unstable", "/room_keys/keys", get(keys::all).put(keys::put_all).delete(keys::delete_all))
+        .v3_once("unstable", "/room_keys/keys/{room_id}", get(keys::room).put(keys::put_room).delete(keys::delete_room))
+        .v3_once(
+            "unstable",
             "/room_keys/keys/{room_id}/{session_id}",
             get(keys::session).put(keys::put_session).delete(keys::delete_session),
         )

@@ -22,15 +22,19 @@ use std::sync::Arc;
 /// The prefixes of the endpoints that are not under `/_matrix/client`; clients in service use all of them.
 const PREFIXES: [&str; 3] = ["/_matrix/media/v3", "/_matrix/media/r0", "/_matrix/media/v1"];
 
+/// The prefixes of the endpoints that need a token: of the specification, and from before it had them (MSC3916).
+const AUTHENTICATED: [&str; 2] = ["/_matrix/client/v1/media", "/_matrix/client/unstable/org.matrix.msc3916/media"];
+
 /// The endpoints of files.
 pub(crate) fn routes() -> Router<Arc<State>> {
-    let new = "/_matrix/client/v1/media";
-    let mut router = Router::new()
-        .route("/_matrix/media/v1/create", post(create::create))
-        .route(&format!("{new}/config"), get(config::config))
-        .route(&format!("{new}/download/{{server_name}}/{{media_id}}"), get(download::download))
-        .route(&format!("{new}/download/{{server_name}}/{{media_id}}/{{file_name}}"), get(download::download_named))
-        .route(&format!("{new}/thumbnail/{{server_name}}/{{media_id}}"), get(thumbnail::thumbnail));
+    let mut router = Router::new().route("/_matrix/media/v1/create", post(create::create));
+    for new in AUTHENTICATED {
+        router = router
+            .route(&format!("{new}/config"), get(config::config))
+            .route(&format!("{new}/download/{{server_name}}/{{media_id}}"), get(download::download))
+            .route(&format!("{new}/download/{{server_name}}/{{media_id}}/{{file_name}}"), get(download::download_named))
+            .route(&format!("{new}/thumbnail/{{server_name}}/{{media_id}}"), get(thumbnail::thumbnail));
+    }
     for old in PREFIXES {
         router = router
             .route(&format!("{old}/upload"), post(upload::upload))

@@ -114,6 +114,8 @@ pub(super) async fn of_user(
 }
 
 fn user(state: &State, session: &Session, parameters: &Parameters) -> Result<Response, ApiError> {
+    // What changes in between is told twice instead of never.
+    let volatile = state.syncs.token().volatile;
     let view = state.records.view();
     let mut rooms = Vec::new();
     for (num, _, record) in view.memberships(&session.user_id)? {
@@ -133,11 +135,13 @@ fn user(state: &State, session: &Session, parameters: &Parameters) -> Result<Res
             Err(_) => {}
         }
     }
-    let end = SyncToken::new(view.stamp(), 0).to_string();
+    let end = SyncToken::new(view.stamp(), volatile).to_string();
     let account_data = view.account_data_all(&session.user_id)?;
     let account_data = account_data.iter().filter(|datum| datum.room_id.is_none() && !datum.is_deleted());
     let account_data = account_data.map(|datum| datum_event(&datum.kind, &datum.content)).collect::<Result<_, _>>()?;
-    Ok(Response { end, presence: Vec::new(), rooms, account_data })
+    let presence = state.syncs.present_events(&session.user_id)?.into_iter().map(RawValue::from_string);
+    let presence = presence.collect::<Result<_, _>>().map_err(|error| ApiError::internal(&error))?;
+    Ok(Response { end, presence, rooms, account_data })
 }
 
 /// What is told of a room that a user is invited to; nothing if they ignore who did that, or if they knock.

@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 use crate::{ApiError, State};
-use ::sync::{EventsRequest, PageToken};
+use ::sync::{EventsRequest, PageToken, SyncToken};
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use base::Stamp;
@@ -20,6 +20,17 @@ pub(super) struct Parameters {
     room_id: Option<OwnedRoomId>,
 }
 
+/// What a client has seen that names a place: one of sync, of an earlier answer, or of pagination. Of what is in
+/// memory only, such as who types, the last says nothing.
+fn from_token(text: &str) -> Result<SyncToken, ApiError> {
+    if let Ok(token) = text.parse() {
+        return Ok(token);
+    }
+    let place = PageToken::parse(text).map_err(|error| ApiError::invalid_param(format!("from: {error}")))?;
+    // What was there before the server took part in the room has no place in the stream.
+    Ok(SyncToken::new(Stamp(u64::try_from(place.0.0).unwrap_or_default()), 0))
+}
+
 /// The events that came after a token: of sync, of pagination, or of an earlier answer.
 pub(super) async fn events(
     extract::State(state): extract::State<Arc<State>>,
@@ -27,13 +38,11 @@ pub(super) async fn events(
     parameters: Result<extract::Query<Parameters>, extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let extract::Query(parameters) = parameters.map_err(|error| ApiError::invalid_param(error.body_text()))?;
-    let from = parameters.from.as_deref().map(PageToken::parse).transpose();
-    let from = from.map_err(|error| ApiError::invalid_param(format!("from: {error}")))?;
+    let from = parameters.from.as_deref().map(from_token).transpose()?;
     let request = EventsRequest {
         user_id: session.user_id.clone(),
         device_id: session.device_id.clone(),
-        // What was there before the server took part in the room has no place in the stream.
-        from: from.map(|from| Stamp(u64::try_from(from.0.0).unwrap_or_default())),
+        from,
         room_id: parameters.room_id,
         timeout: Duration::from_millis(parameters.timeout),
     };

@@ -181,3 +181,35 @@ async fn who_is_logged_out_while_they_wait_gets_nothing_more() {
     let (answer, ()) = tokio::join!(waits, ends);
     answer.refused(401, "M_UNKNOWN_TOKEN");
 }
+
+#[tokio::test]
+async fn the_old_event_stream_tells_what_is_no_event_of_a_room_too() {
+    let world = World::new().await;
+    let said = world.say(&world.alice, "1").await;
+    let ask =
+        async |path: &str| world.server.get(&format!("/_matrix/client/v3/{path}"), Some(&world.bob.token)).await.ok();
+    let here = json!({"presence": "online", "status_msg": "here"});
+    let presence = format!("/_matrix/client/v3/presence/{}/status", world.alice.id);
+    world.sync(&world.alice, "").await;
+    world.server.put(&presence, Some(&world.alice.token), &here).await.ok();
+    let begun = ask("initialSync").await;
+    assert_eq!(begun["presence"][0]["content"]["status_msg"], "here");
+    assert_eq!(begun["presence"][0]["sender"], json!(world.alice.id));
+    let from = begun["end"].as_str().unwrap();
+    let typing = world.path(&format!("typing/{}", world.alice.id));
+    world.server.put(&typing, Some(&world.alice.token), &json!({"typing": true, "timeout": 9000})).await.ok();
+    let receipt = world.path(&format!("receipt/m.read/{said}"));
+    world.server.post(&receipt, Some(&world.alice.token), &json!({})).await.ok();
+    let told = ask(&format!("events?from={from}&timeout=0")).await;
+    let of = |kind: &str| {
+        let chunk = told["chunk"].as_array().unwrap();
+        chunk.iter().find(|event| event["type"] == kind).unwrap_or_else(|| panic!("no {kind} in {told}")).clone()
+    };
+    let typing = of("m.typing");
+    assert_eq!((&typing["room_id"], &typing["content"]["user_ids"]), (&json!(world.room), &json!([world.alice.id])));
+    let receipt = of("m.receipt");
+    assert_eq!(receipt["room_id"], json!(world.room));
+    assert!(receipt["content"][said.as_str()]["m.read"][world.alice.id.as_str()]["ts"].is_u64());
+    let again = ask(&format!("events?from={}&timeout=0", told["end"].as_str().unwrap())).await;
+    assert!(again["chunk"].as_array().unwrap().iter().all(|event| event["type"] == "m.presence"), "{again}");
+}

@@ -3,11 +3,11 @@
 use super::Context;
 use crate::SyncError;
 use crate::json::{push_name, push_text, separate};
-use base::Stamp;
-use records::{ReceiptKind, ReceiptRecord};
+use base::{RoomNum, Stamp};
+use records::{ReceiptKind, ReceiptRecord, RecordsError, View};
 use rooms::RoomReader;
 use rules::filter::Facts;
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedUserId, UserId};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -36,16 +36,19 @@ impl Context<'_> {
             events.push(typing(&users));
         }
         if look_for_receipts && wants("m.receipt") {
-            let after = since.unwrap_or_default();
-            let receipts = self.view.receipts_after(reader.num(), self.user(), after, RECEIPTS_MAX)?;
-            let mut threads: BTreeMap<Option<String>, Vec<(OwnedUserId, ReceiptKind, ReceiptRecord)>> = BTreeMap::new();
-            for (_, key, record) in receipts {
-                threads.entry(key.thread).or_default().push((key.user, key.kind, record));
-            }
-            events.extend(threads.iter().map(|(thread, receipts)| receipt(thread.as_deref(), receipts)));
+            events.extend(receipt_events(&self.view, reader.num(), self.user(), since.unwrap_or_default())?);
         }
         Ok(events.into_iter().map(|event| self.select_fields(event)).collect())
     }
+}
+
+/// The receipts of a room that moved after a stamp and that a user may see, as events.
+pub fn receipt_events(view: &View, room: RoomNum, user: &UserId, after: Stamp) -> Result<Vec<String>, RecordsError> {
+    let mut threads: BTreeMap<Option<String>, Vec<(OwnedUserId, ReceiptKind, ReceiptRecord)>> = BTreeMap::new();
+    for (_, key, record) in view.receipts_after(room, user, after, RECEIPTS_MAX)? {
+        threads.entry(key.thread).or_default().push((key.user, key.kind, record));
+    }
+    Ok(threads.iter().map(|(thread, receipts)| receipt(thread.as_deref(), receipts)).collect())
 }
 
 /// Who types, as an event.

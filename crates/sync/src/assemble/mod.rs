@@ -16,8 +16,9 @@ mod unread;
 
 pub(crate) use account_data::account_data_event;
 pub(crate) use device_lists::device_lists_json;
-pub(crate) use ephemeral::typing as typing_event;
+pub(crate) use ephemeral::{receipt_events, typing as typing_event};
 pub(crate) use event::says_join;
+pub(crate) use presence::event as presence_event;
 pub(crate) use state::parts;
 pub(crate) use timeline::{Seen, Sight};
 

@@ -53,7 +53,8 @@ impl Context<'_> {
     }
 }
 
-fn event(user: &UserId, presence: &Presence) -> String {
+/// What a user is, as an event.
+pub fn event(user: &UserId, presence: &Presence) -> String {
     let mut out = String::from("{");
     push_name(&mut out, "type");
     push_text(&mut out, PRESENCE);

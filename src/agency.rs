@@ -11,6 +11,7 @@ use accounts::{Accounts, EndSessions, Erase, NewUser};
 use anyhow::{Context, bail};
 use base::{Clock, Random, SystemClock, SystemRandom};
 use client_api::{ClientAddress, Delayed, Interactive, Nonces, RateLimits};
+use delivery::{GatewayRules, Push};
 use devices::Devices;
 use federation::Federation;
 use http::Request;
@@ -64,6 +65,7 @@ pub struct Agency {
     pub(crate) transaction_bytes_max: u64,
     pub(crate) face: Face,
     pub(crate) store: Arc<HeldStore>,
+    pub(crate) push: Push,
     closed: CancellationToken,
     accounts: Accounts,
     rooms: Rooms,
@@ -83,8 +85,10 @@ impl Agency {
         claim_folder(&config.data_dir, server_name.as_str())?;
         let key = keys::load_or_create(&config.data_dir, server_name.clone(), &*random)?;
         let ring = KeyRing::from(key);
+        let hosts = config.federation.hosts.as_deref().map(Hosts::read).transpose()?.unwrap_or_default();
+        let outgoing = Outgoing::new(&config.outgoing, hosts)?;
         let records = Records::open(store.clone()).await?;
-        let (peers, server_keys) = peers(config, &ring, &records, &clock)?;
+        let (peers, server_keys) = peers(config, outgoing.clone(), &ring, &records, &clock)?;
         let (accounts_config, name) = (config.accounts.clone(), server_name.clone());
         let accounts = {
             let (records, clock, random) = (records.clone(), clock.clone(), random.clone());
@@ -146,6 +150,17 @@ impl Agency {
             notices: config.server_notices.clone(),
             searches: admin_api::Searches::default(),
         }));
+        let push = delivery::Sources {
+            records: records.clone(),
+            rooms: rooms.clone(),
+            syncs: syncs.clone(),
+            accounts: accounts.clone(),
+            outgoing,
+            clock: clock.clone(),
+            random: random.clone(),
+        };
+        let push = Push::start(push, config.push.clone());
+        push.shutdown_after(shared.stopping.clone().cancelled_owned());
         let state = Arc::new(client_api::State {
             server_name: server_name.clone(),
             records,
@@ -155,6 +170,7 @@ impl Agency {
             rooms: rooms.clone(),
             federation,
             syncs,
+            gateways: GatewayRules::new(&config.push, &config.outgoing.allowed_ranges),
             limits: RateLimits::new(&config.clients.limits, clock.clone()),
             clock,
             random,
@@ -177,6 +193,7 @@ impl Agency {
             transaction_bytes_max: config.federation.transaction_bytes_max.0,
             face: Face::new(router.map_request(with_client_address)),
             store,
+            push,
             closed,
             accounts,
             rooms,
@@ -282,12 +299,11 @@ fn end_with(syncs: &Syncs, stopping: &CancellationToken) {
 /// The way to other servers, and their keys.
 fn peers(
     config: &config::Agency,
+    outgoing: Outgoing,
     ring: &KeyRing,
     records: &Records,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(Peers, remote::Keys)> {
-    let hosts = config.federation.hosts.as_deref().map(Hosts::read).transpose()?.unwrap_or_default();
-    let outgoing = Outgoing::new(&config.outgoing, hosts)?;
     let peers = Peers::new(&config.federation, &config.outgoing, outgoing, ring.clone())?;
     let keys = remote::Keys::new(&config.federation, peers.clone(), ring.clone(), records.clone(), clock.clone());
     Ok((peers, keys))

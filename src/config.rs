@@ -113,6 +113,8 @@ base::config! {
         pub server_notices: admin_api::NoticesConfig,
         /// Other homeservers.
         pub federation: remote::Config,
+        /// Push notifications: telling users' phones of messages through the push gateways of their apps.
+        pub push: delivery::Config,
         /// What the server itself asks of others over HTTP: other homeservers, push gateways, application services,
         /// pages that users link to.
         pub outgoing: remote::outgoing::Config,
@@ -280,6 +282,7 @@ impl Config {
             media: media::Config::default(),
             server_notices: admin_api::NoticesConfig::default(),
             federation: remote::Config::default(),
+            push: delivery::Config::default(),
             outgoing: remote::outgoing::Config::default(),
             well_known: WellKnown::default(),
         };

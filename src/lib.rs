@@ -10,6 +10,7 @@ pub mod agency;
 mod body;
 pub mod cli;
 pub mod config;
+mod delivery_figures;
 mod files;
 mod front;
 mod health;

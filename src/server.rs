@@ -8,8 +8,8 @@ use crate::front::Front;
 use crate::health::Health;
 use crate::listen::{Answers, Connections, Listener};
 use crate::metrics::Metrics;
-use crate::store_figures;
 use crate::tls::{Certificates, TlsError};
+use crate::{delivery_figures, store_figures};
 use base::config::ConfigError;
 use http::{Method, Request, Response, StatusCode};
 use std::net::SocketAddr;
@@ -98,6 +98,7 @@ impl Server {
         }
         let metrics = Arc::new(Metrics::new(|registry| {
             registry.register_collector(Box::new(store_figures::Figures::new(&agencies, shared.memory.clone())));
+            registry.register_collector(Box::new(delivery_figures::Figures::new(&agencies)));
         }));
         let health = Arc::new(Health::default());
         let front = Front::new(&agencies, config.limits.clone(), health.clone(), metrics.clone());

@@ -77,6 +77,8 @@ pub struct State {
     pub federation: ::federation::Federation,
     /// Sync: who waits for what.
     pub syncs: ::sync::Syncs,
+    /// Which push gateways users may choose.
+    pub gateways: delivery::GatewayRules,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

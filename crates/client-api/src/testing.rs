@@ -135,6 +135,7 @@ impl Server {
             rooms,
             federation,
             syncs,
+            gateways: delivery::GatewayRules::default(),
             clock: clock.clone(),
             random,
             limits: RateLimits::new(&config.limits, clock.clone()),

@@ -15,6 +15,7 @@ mod moderation;
 mod password;
 mod profile;
 mod push_rules;
+mod pushers;
 mod register;
 mod shared_secret;
 mod tags;
@@ -46,6 +47,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(password::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())
+        .merge(pushers::routes())
         .merge(register::routes())
         .merge(shared_secret::routes())
         .merge(tags::routes())

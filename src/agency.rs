@@ -21,6 +21,7 @@ use remote::{Hosts, Outgoing, Peers};
 use rooms::Rooms;
 use rules::KeyRing;
 use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
+use search::Search;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub random: Arc<dyn Random>,
     /// The memory of all stores.
     pub memory: SharedMemory,
+    /// The right to write into search indexes.
+    pub index_writers: search::Writers,
     /// Cancelled when the server takes no more requests: whoever waits for news must answer.
     pub stopping: CancellationToken,
 }
@@ -51,7 +54,8 @@ impl Shared {
     #[must_use]
     pub fn new(config: &Config, stopping: CancellationToken) -> Self {
         let memory = SharedMemory::new(config.memory.budget.bytes());
-        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), memory, stopping }
+        let index_writers = search::Writers::default();
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), memory, index_writers, stopping }
     }
 }
 
@@ -122,7 +126,15 @@ impl Agency {
             federation.start_sending();
         }
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
-        end_with(&syncs, &shared.stopping);
+        let search = Search::new(
+            records.clone(),
+            rooms.clone(),
+            clock.clone(),
+            Some(config.data_dir.join("search")),
+            shared.index_writers.clone(),
+            config.search.clone(),
+        );
+        end_with(&syncs, &search, &shared.stopping);
         let federation_router = config.federation.enabled.then(|| {
             federation_api::router(Arc::new(federation_api::State {
                 server_name: server_name.clone(),
@@ -169,6 +181,7 @@ impl Agency {
             media,
             rooms: rooms.clone(),
             federation,
+            search,
             syncs,
             gateways: GatewayRules::new(&config.push, &config.outgoing.allowed_ranges),
             limits: RateLimits::new(&config.clients.limits, clock.clone()),
@@ -288,11 +301,12 @@ async fn open_blobs(config: &media::Config, data_dir: &Path) -> anyhow::Result<B
 }
 
 /// Answers those who wait for news when the server takes no more requests.
-fn end_with(syncs: &Syncs, stopping: &CancellationToken) {
-    let (syncs, stopping) = (syncs.clone(), stopping.clone());
+fn end_with(syncs: &Syncs, search: &Search, stopping: &CancellationToken) {
+    let (syncs, search, stopping) = (syncs.clone(), search.clone(), stopping.clone());
     tokio::spawn(async move {
         stopping.cancelled_owned().await;
         syncs.shutdown();
+        search.shutdown();
     });
 }
 

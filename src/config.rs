@@ -105,6 +105,8 @@ base::config! {
         pub rooms: Rooms,
         /// Sync: how long clients may wait, and how much is done at once.
         pub sync: sync::Config,
+        /// Full-text search.
+        pub search: search::Config,
         /// What clients may send, and how often.
         pub clients: client_api::Config,
         /// Files that users upload, and those of other servers.
@@ -278,6 +280,7 @@ impl Config {
             accounts: accounts::Config { registration, password, ..accounts::Config::default() },
             rooms: Rooms::default(),
             sync: sync::Config::default(),
+            search: search::Config::default(),
             clients: client_api::Config { limits, ..client_api::Config::default() },
             media: media::Config::default(),
             server_notices: admin_api::NoticesConfig::default(),

@@ -17,7 +17,14 @@ pub(crate) struct WellKnown {
 impl WellKnown {
     pub(crate) fn new(agency: &Agency) -> Self {
         let text = |value: &Value| Bytes::from(value.to_string());
-        let client = json!({ "m.homeserver": { "base_url": agency.public_base_url } });
+        let mut client = json!({ "m.homeserver": { "base_url": agency.public_base_url } });
+        let transports = agency.clients.calls.rtc_transports();
+        if !transports.is_empty()
+            && let Some(client) = client.as_object_mut()
+        {
+            // Where clients that don't ask the server look for it (MSC4143).
+            client.insert("org.matrix.msc4143.rtc_foci".to_owned(), transports.into());
+        }
         let server = agency.well_known.server.as_ref().map(|server| text(&json!({ "m.server": server })));
         Self { client: text(&client), server, support: support(agency).map(|support| text(&support)) }
     }
@@ -75,6 +82,17 @@ mod tests {
         assert_eq!(answer("/.well-known/matrix/server"), Some(404));
         assert_eq!(answer("/.well-known/matrix/support"), Some(404));
         assert_eq!(answer("/.well-known/acme-challenge/x"), None);
+    }
+
+    #[test]
+    fn clients_are_told_where_calls_meet() {
+        let mut agency = agency();
+        let livekit_service_url = "https://rtc.example".to_owned();
+        agency.clients.calls.transport.push(client_api::RtcTransport { livekit_service_url });
+        let documents = WellKnown::new(&agency);
+        let client: Value = serde_json::from_slice(&documents.client).unwrap();
+        let transport = json!({ "type": "livekit", "livekit_service_url": "https://rtc.example" });
+        assert_eq!(client["org.matrix.msc4143.rtc_foci"], json!([transport]));
     }
 
     #[test]

@@ -97,7 +97,7 @@ async fn main() {
             let view = records.view();
             let mut known = rooms.acquaintance(&view, &asker).expect("an asker");
             let may_find = |user: &_| Ok::<_, accounts::Error>(everybody || known.knows(user).expect("memberships"));
-            accounts.find_users(term, 10, may_find).expect("users");
+            accounts.find_users(&accounts::UserTerm::of(term), 10, may_find).expect("users");
             took.push(began.elapsed());
         }
         print(what, took);

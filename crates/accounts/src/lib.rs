@@ -8,6 +8,7 @@ mod config;
 mod devices;
 mod error;
 mod name;
+mod openid;
 mod password;
 mod profile;
 mod pushers;
@@ -27,6 +28,7 @@ mod user_directory;
 pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Terms};
 pub use devices::{DEVICES_MAX, Device};
 pub use error::Error;
+pub use openid::OPENID_TOKEN_LIFETIME;
 pub use profile::{PROFILE_BYTES_MAX, PROFILE_KEY_BYTES_MAX};
 pub use pushers::{NewPusher, PUSHERS_OF_USER_MAX};
 pub use registration_tokens::{REGISTRATION_TOKEN_LENGTH_MAX, is_token};
@@ -38,7 +40,7 @@ pub use stored::{
     ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX,
 };
 pub use user::{EndSessions, Erase, NewUser, Verified};
-pub use user_directory::FoundUsers;
+pub use user_directory::{Fit, FoundUsers, UserTerm, words_of};
 
 use base::{Clock, Random, UnixMillis};
 use password::Hasher;

@@ -11,6 +11,9 @@ pub(crate) const ACCESS_PREFIX: &str = "cha_";
 /// What refresh tokens begin with.
 pub(crate) const REFRESH_PREFIX: &str = "chr_";
 
+/// What OpenID tokens begin with.
+pub(crate) const OPENID_PREFIX: &str = "cho_";
+
 /// A new token and its hash.
 pub(crate) fn new(random: &dyn Random, prefix: &str) -> (String, TokenHash) {
     let mut bytes = [0_u8; 32];

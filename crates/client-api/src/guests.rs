@@ -22,6 +22,8 @@ pub(crate) fn may_ask(method: &Method, path: &str) -> bool {
                 | ["rooms", _, "state", _, _]
                 | ["media", "download" | "thumbnail", ..]
                 | ["account", "whoami"]
+                // Whether they may is a setting.
+                | ["voip", "turnServer"]
                 | ["devices", _]
         ),
         "POST" => matches!(*segments, ["rooms", _, "join" | "leave"] | ["keys", "upload" | "query" | "claim"]),

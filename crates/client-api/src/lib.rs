@@ -6,6 +6,7 @@
 //! [`router`] by the binary.
 
 mod account;
+mod calls;
 mod directory;
 mod discovery;
 mod encryption;
@@ -21,8 +22,10 @@ mod suspension;
 mod sync;
 #[cfg(test)]
 mod testing;
+mod third_party;
 
 pub use account::{Interactive, Nonces};
+pub use calls::{Calls, RtcTransport, Turn};
 pub use face::ApiError;
 pub use limits::{Limits, Rate, RateLimits};
 pub use rooms::{Delayed, DelayedEvents};
@@ -56,6 +59,8 @@ base::config! {
         pub delayed_events: DelayedEvents,
         /// How often clients may do what.
         pub limits: Limits,
+        /// What clients need for calls.
+        pub calls: Calls,
     }
 }
 
@@ -75,6 +80,8 @@ pub struct State {
     pub rooms: ::rooms::Rooms,
     /// Other servers.
     pub federation: ::federation::Federation,
+    /// Full-text search.
+    pub search: ::search::Search,
     /// Sync: who waits for what.
     pub syncs: ::sync::Syncs,
     /// Which push gateways users may choose.
@@ -115,11 +122,13 @@ pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .merge(discovery::routes())
         .merge(account::routes())
+        .merge(calls::routes())
         .merge(directory::routes())
         .merge(encryption::routes())
         .merge(media::routes())
         .merge(rooms::routes())
         .merge(sync::routes())
+        .merge(third_party::routes())
         .route_layer(axum::middleware::from_fn(route_name::name_route))
         .fallback(async || ApiError::unrecognized())
         .method_not_allowed_fallback(async || ApiError::wrong_method())

@@ -126,6 +126,14 @@ impl Server {
             random.clone(),
             media_config,
         );
+        let search = ::search::Search::new(
+            records.clone(),
+            rooms.clone(),
+            clock.clone(),
+            None,
+            ::search::Writers::default(),
+            ::search::Config::default(),
+        );
         let state = Arc::new(State {
             server_name,
             records,
@@ -134,6 +142,7 @@ impl Server {
             media,
             rooms,
             federation,
+            search,
             syncs,
             gateways: delivery::GatewayRules::default(),
             clock: clock.clone(),

@@ -10,6 +10,7 @@ use media::Error as MediaError;
 use records::RecordsError;
 use rooms::RoomError;
 use rules::push::EditError;
+use search::SearchError;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -393,6 +394,20 @@ impl From<SyncError> for ApiError {
                 Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
             }
             SyncError::Internal(_) => Self::internal(&message),
+        }
+    }
+}
+
+impl From<SearchError> for ApiError {
+    fn from(error: SearchError) -> Self {
+        let message = error.to_string();
+        match error {
+            SearchError::Off => Self::forbidden(message),
+            SearchError::Overloaded | SearchError::NotReady => {
+                Self::limit_exceeded(OVERLOADED_RETRY_AFTER).status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            SearchError::Room(error) => Self::from(error),
+            error => Self::internal(&error),
         }
     }
 }

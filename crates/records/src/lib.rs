@@ -23,6 +23,7 @@ mod log;
 mod media;
 mod notices;
 mod one_time_keys;
+mod openid;
 mod presence;
 mod pushers;
 mod read_state;
@@ -34,6 +35,7 @@ mod remote_devices;
 mod reports;
 mod rooms;
 mod schema;
+mod search;
 mod server_keys;
 mod servers;
 mod sliding;
@@ -68,6 +70,7 @@ pub use media::{
     ThumbnailRecord, VerdictRecord, VerdictState,
 };
 pub use one_time_keys::{FallbackKey, KeyDigest, OneTimeQueue, OneTimeState};
+pub use openid::OpenIdRecord;
 pub use presence::PresenceRecord;
 pub use pushers::{PushLag, Pusher, PusherKind, PusherRecord};
 pub use read_state::ReadState;
@@ -90,7 +93,7 @@ pub use stays::Stay;
 pub use thread_subscriptions::{SubscribedThread, ThreadSubscription};
 pub use times::TimedEvent;
 pub use to_device::ToDeviceRecord;
-pub use user_directory::{FoundUser, Words};
+pub use user_directory::{FoundUser, UsersByWord, Words};
 pub use view::View;
 
 use base::Stamp;

@@ -3,7 +3,7 @@
 use crate::codec::{self, RecordsError};
 use crate::tables::{LOG, LOG_TRIMMED};
 use crate::{Changes, View};
-use base::{EventNum, RoomNum, Stamp};
+use base::{EventNum, Order, RoomNum, Stamp};
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
 use store::key::KeyReader;
@@ -78,6 +78,15 @@ pub enum LogEntry {
     ThreadSubscription {
         /// Who.
         user: OwnedUserId,
+    },
+    /// Events were put before all that a room knew of its history.
+    Backfilled {
+        /// The room.
+        room: RoomNum,
+        /// The place of the first of them.
+        from: Order,
+        /// The place of the last.
+        to: Order,
     },
 }
 

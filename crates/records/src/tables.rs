@@ -99,6 +99,8 @@ pub(crate) const ERASED: Table = Table::new(63, Family::Points, "erased");
 pub(crate) const ERASED_LAST: Table = Table::new(64, Family::Points, "erased_last");
 pub(crate) const FOLLOWER: Table = Table::new(4, Family::Ranges, "follower");
 pub(crate) const LOG_TRIMMED: Table = Table::new(65, Family::Points, "log_trimmed");
+pub(crate) const OPENID_TOKEN: Table = Table::new(76, Family::Points, "openid_token");
+pub(crate) const OPENID_TOKEN_BY_EXPIRY: Table = Table::new(77, Family::Log, "openid_token_by_expiry");
 
 // Where users are told of what happens outside of their clients, and by what they are known: 66 to 75.
 pub(crate) const PUSHER: Table = Table::new(66, Family::Ranges, "pusher");
@@ -121,6 +123,9 @@ pub(crate) const DELAYED_TXN: Table = Table::new(143, Family::Points, "delayed_t
 // Connections of sliding sync: 110 to 114.
 pub(crate) const SLIDING_CONNECTION: Table = Table::new(110, Family::Ranges, "sliding_connection");
 pub(crate) const SLIDING_ROOM: Table = Table::new(111, Family::Ranges, "sliding_room");
+
+// Search: 120 to 124.
+pub(crate) const SEARCH_INDEX: Table = Table::new(120, Family::Points, "search_index");
 
 // The user directory: 125 to 127.
 pub(crate) const FOUND_USER: Table = Table::new(125, Family::Points, "found_user");

@@ -3,6 +3,7 @@
 use crate::codec::RecordsError;
 use crate::tables::{FOUND_USER, FOUND_WORD};
 use crate::{Changes, View};
+use base::limits::SCAN_ROWS_MAX;
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -29,6 +30,15 @@ pub enum Words {
     BeginWith,
 }
 
+/// A page of the users who have a word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsersByWord {
+    /// The users.
+    pub users: Vec<OwnedUserId>,
+    /// Where the next page begins; nowhere if this one is empty.
+    pub last: Option<Vec<u8>>,
+}
+
 fn user_key(user: &UserId) -> Vec<u8> {
     FOUND_USER.key().text(user.as_str()).build()
 }
@@ -43,10 +53,40 @@ impl View {
         self.get(FOUND_USER, &user_key(user))
     }
 
+    /// What the user directory knows of many users, in their order.
+    pub fn found_users(&self, users: &[OwnedUserId]) -> Result<Vec<Option<FoundUser>>, RecordsError> {
+        let keys: Vec<_> = users.iter().map(|user| user_key(user)).collect();
+        let values = self.get_many(FOUND_USER, &keys)?;
+        values.iter().map(|value| value.as_deref().map(|bytes| FOUND_USER.decode(bytes)).transpose()).collect()
+    }
+
     /// The users who have a word, in the order of the words and then of their ids, at most `rows_max` of them.
     /// Who has several that fit comes several times.
     pub fn users_by_word(&self, word: &str, words: Words, rows_max: usize) -> Result<Vec<OwnedUserId>, RecordsError> {
-        let range = match words {
+        let (mut users, mut after) = (Vec::new(), None);
+        // A scan has a limit of its own.
+        while users.len() < rows_max {
+            let wanted = (rows_max - users.len()).min(SCAN_ROWS_MAX);
+            let page = self.users_by_word_after(word, words, after.as_deref(), wanted)?;
+            let is_last = page.users.len() < wanted;
+            users.extend(page.users);
+            after = page.last;
+            if is_last || after.is_none() {
+                break;
+            }
+        }
+        Ok(users)
+    }
+
+    /// The same from after a row on, which is the last of another page.
+    pub fn users_by_word_after(
+        &self,
+        word: &str,
+        words: Words,
+        after: Option<&[u8]>,
+        rows_max: usize,
+    ) -> Result<UsersByWord, RecordsError> {
+        let (mut from, to) = match words {
             Words::Equal => FOUND_WORD.key().text(word).prefix_range(),
             Words::BeginWith => {
                 let from = FOUND_WORD.key().fixed(word.as_bytes()).build();
@@ -54,14 +94,17 @@ impl View {
                 (from, to)
             }
         };
-        let rows = self.scan(FOUND_WORD, range, Direction::Forward, rows_max)?;
-        rows.iter()
-            .map(|(key, _)| {
-                let mut reader = KeyReader::new(key);
-                let user = reader.text().and_then(|_| reader.text());
-                user.and_then(|user| user.try_into().ok()).ok_or_else(|| FOUND_WORD.corrupt())
-            })
-            .collect()
+        if let Some(after) = after {
+            from = [after, &[0]].concat();
+        }
+        let rows = self.scan(FOUND_WORD, (from, to), Direction::Forward, rows_max)?;
+        let user = |key: &[u8]| {
+            let mut reader = KeyReader::new(key);
+            let user = reader.text().and_then(|_| reader.text());
+            user.and_then(|user| user.try_into().ok()).ok_or_else(|| FOUND_WORD.corrupt())
+        };
+        let users = rows.iter().map(|(key, _)| user(key)).collect::<Result<_, _>>()?;
+        Ok(UsersByWord { users, last: rows.into_iter().last().map(|(key, _)| key) })
     }
 }
 

@@ -35,7 +35,7 @@ mod txns;
 mod upgrade;
 mod work;
 
-pub use acquaintance::Acquaintance;
+pub use acquaintance::{Acquaintance, Neighbour, Shown};
 pub use backfill::{BACKFILL_BYTES_MAX, BACKFILL_EVENTS_MAX, Backfill};
 pub use children::{DEPTH_MAX, Depth, Found, Piece, Wanted};
 pub use create::{CreateRoom, InitialState, Plan, Preset, check_levels};

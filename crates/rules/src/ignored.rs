@@ -36,6 +36,11 @@ impl IgnoredUsers {
         self.0.contains(user.as_str())
     }
 
+    /// Who they are, as the list names them: anything may be in it.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Whether there is nobody among them.
     #[must_use]
     pub fn is_empty(&self) -> bool {

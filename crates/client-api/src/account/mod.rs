@@ -12,6 +12,7 @@ mod interactive;
 mod login;
 mod login_page;
 mod moderation;
+mod openid;
 mod password;
 mod profile;
 mod push_rules;
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(login::routes())
         .merge(login_page::routes())
         .merge(moderation::routes())
+        .merge(openid::routes())
         .merge(password::routes())
         .merge(profile::routes())
         .merge(push_rules::routes())

@@ -15,10 +15,12 @@ mod joined_rooms;
 mod members;
 mod membership;
 mod messages;
+mod mutual;
 mod published;
 mod redact;
 mod relations;
 mod report;
+mod search;
 mod send;
 mod state;
 #[cfg(test)]
@@ -65,6 +67,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/rooms/{room_id}/context/{event_id}", get(context::context))
         .v3("/rooms/{room_id}/messages", get(messages::messages))
         .merge(delayed::routes())
+        .merge(mutual::routes())
         .merge(relations::routes())
         .merge(threads::routes())
         .merge(thread_subscriptions::routes())
@@ -72,6 +75,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .v3("/rooms/{room_id}/joined_members", get(members::joined))
         .v3_once("unstable/org.matrix.msc2432", "/rooms/{room_id}/aliases", get(alias::of_room))
         .v3("/directory/room/{room_alias}", get(alias::get).put(alias::put).delete(alias::delete))
+        .v3("/search", post(search::search))
         .v3("/rooms/{room_id}/upgrade", post(upgrade::upgrade))
         .v3("/rooms/{room_id}/report", post(report::room))
         .v3("/rooms/{room_id}/report/{event_id}", post(report::event))

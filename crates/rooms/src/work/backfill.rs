@@ -6,7 +6,7 @@ use crate::glance::glance;
 use crate::reader::kind_text;
 use base::{EventNum, Order, UnixMillis};
 use records::state_map::StateRoot;
-use records::{EventRecord, EventStatus, Place};
+use records::{EventRecord, EventStatus, LogEntry, Place};
 use room_core::{Env, Facts, Input, Standing, Verdict, decide, needs};
 use rules::{CheckedPdu, Pdu, redaction};
 use ruma::OwnedEventId;
@@ -43,6 +43,9 @@ impl Work {
         }
         if placed {
             self.loaded.head.backfilled_to = Order(first);
+            let to = Order(first.saturating_add(count).saturating_sub(1));
+            let nth = self.changes.stamp();
+            self.changes.log(nth, &LogEntry::Backfilled { room: self.num, from: Order(first), to });
         }
         outcomes
     }

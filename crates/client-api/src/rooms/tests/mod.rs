@@ -12,6 +12,7 @@ mod reading;
 mod related;
 mod relating;
 mod reporting;
+mod searching;
 mod sending;
 mod spaces;
 mod upgrading;

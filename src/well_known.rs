@@ -53,6 +53,8 @@ pub(crate) fn answer(documents: &WellKnown, method: &Method, path: &str) -> Opti
         "client" => Some(&documents.client),
         "server" => documents.server.as_ref(),
         "support" => documents.support.as_ref(),
+        // No policy server is part of this one (client-server API, "Policy Servers").
+        "policy_server" => None,
         _ => return None,
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
@@ -81,6 +83,7 @@ mod tests {
         assert_eq!(answer("/.well-known/matrix/client"), Some(200));
         assert_eq!(answer("/.well-known/matrix/server"), Some(404));
         assert_eq!(answer("/.well-known/matrix/support"), Some(404));
+        assert_eq!(answer("/.well-known/matrix/policy_server"), Some(404));
         assert_eq!(answer("/.well-known/acme-challenge/x"), None);
     }
 

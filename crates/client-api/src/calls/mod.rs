@@ -22,7 +22,6 @@ base::config! {
         /// The relay for calls between two who don't reach each other directly.
         pub turn: Turn,
         /// Where conferences meet (MatrixRTC), the preferred one first.
-        #[example = ""]
         pub transport: Vec<RtcTransport>,
     }
 }

@@ -19,7 +19,7 @@ const ROWS_MAX: usize = 20_000;
 /// How many are read at once while one word alone is looked for.
 const PAGE: usize = 200;
 /// Of how many users it is asked whether the asker may find them.
-const ASKED_MAX: usize = 1_000;
+const ASKED_MAX: usize = 500;
 
 /// Whom a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -32,3 +32,11 @@ pub enum SearchError {
     #[error("the place in the log can't be noted: {0}")]
     Commit(#[from] store::CommitError),
 }
+
+impl SearchError {
+    /// Whether the disk is at fault, as when it is full: a new index would not help.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        let Self::Index(error) = self else { return false };
+        matches!(error, TantivyError::IoError(_) | TantivyError::OpenWriteError(_) | TantivyError::LockFailure(..))
+    }
+}

@@ -10,6 +10,7 @@ use crate::query::edited_by;
 use crate::{Inner, NAME, SearchError, Standing, Writers};
 use base::{Order, RoomNum, Stamp};
 use records::View;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tantivy::{IndexWriter, TantivyError};
@@ -92,6 +93,10 @@ pub(crate) async fn follow(
         if *ended.borrow() {
             break;
         }
+        if inner.suspect.swap(false, Ordering::Relaxed) {
+            // It is looked through when it is opened again.
+            worker = None;
+        }
         newest.mark_unchanged();
         let made_anew = failures >= FAILURES_MAX;
         let stepped = step(&inner, &mut worker, permit, made_anew, &mut purge_at).await;
@@ -110,7 +115,11 @@ pub(crate) async fn follow(
                 // Whatever was written and not committed is gone with the writer, and is written again.
                 worker = None;
                 let pause = RETRY_FIRST.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
-                failures = if made_anew { 0 } else { failures + 1 };
+                failures = match made_anew {
+                    true => 0,
+                    false if error.is_of_the_disk() => failures.max(1),
+                    false => failures + 1,
+                };
                 tracing::error!(%error, retry_in = ?pause, "the search index can't be brought up to date");
                 Some(pause)
             }

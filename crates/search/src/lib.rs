@@ -29,6 +29,7 @@ use index::Opened;
 use records::Records;
 use rooms::Rooms;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -112,6 +113,8 @@ struct Inner {
     standing: watch::Sender<Standing>,
     asked: Arc<Notify>,
     turns: Semaphore,
+    /// A search has failed in the index: it may be damaged.
+    suspect: AtomicBool,
     ending: watch::Sender<bool>,
     follower: Mutex<Option<JoinHandle<()>>>,
 }
@@ -142,6 +145,7 @@ impl Search {
             standing: watch::Sender::new(Standing { up_to: Stamp(0), is_building: true, is_open: false }),
             asked: asked.clone(),
             turns: Semaphore::new(SEARCHES_AT_ONCE),
+            suspect: AtomicBool::new(false),
             ending,
             follower: Mutex::new(None),
             config,
@@ -202,11 +206,13 @@ impl Search {
         let turn = timeout(TURN_TIMEOUT, self.0.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(SearchError::Overloaded) };
         let opened = self.0.opened.load_full().ok_or(SearchError::NotReady)?;
-        tokio::task::spawn_blocking(move || {
-            let hits = query::ask(&opened, &request)?;
-            request.scope.check()?;
-            Ok(hits)
-        })
-        .await?
+        let asked = tokio::task::spawn_blocking(move || query::ask(&opened, &request).map(|hits| (hits, request)));
+        let answered = asked.await.map_err(SearchError::from).and_then(|answer| Ok(answer?));
+        if answered.is_err() {
+            self.0.suspect.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        let (hits, request) = answered?;
+        request.scope.check()?;
+        Ok(hits)
     }
 }

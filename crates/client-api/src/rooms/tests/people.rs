@@ -56,6 +56,45 @@ async fn a_new_name_is_found_and_the_old_one_no_longer() {
     assert!(server.find(&bob, "alice").await.is_empty());
 }
 
+/// Puts users into the user directory who have these words, and their numbers.
+async fn crowd(server: &testing::Server, prefix: &str, count: usize, words: &[&str]) {
+    let mut changes = server.state.records.changes(&server.state.records.view());
+    for number in 0..count {
+        let user = ruma::OwnedUserId::try_from(format!("@{prefix}{number}:example.org")).unwrap();
+        let own = format!("{prefix}{number}");
+        let words = words.iter().map(|word| (*word).to_owned()).chain([own]).collect();
+        let found = records::FoundUser { display_name: None, avatar_url: None, words };
+        changes.put_found_user(&user, Some(&found)).unwrap();
+    }
+    server.state.records.commit(changes).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_shares_a_room_is_found_first_though_thousands_have_the_name() {
+    let server = Server::start().await;
+    let (asker, friend) = (server.user("asker").await, server.named("zz", "Иван Последний").await);
+    crowd(&server.0, "a", 3_000, &["иван"]).await;
+    let room = server.room(&asker, json!({"preset": "public_chat"})).await;
+    assert_eq!(server.find(&asker, "иван").await, [""; 0]);
+    server.join(&friend, &room).await.ok();
+    assert_eq!(server.find(&asker, "иван").await, [friend.id.as_str()]);
+    assert_eq!(server.find(&asker, "ив").await, [friend.id.as_str()]);
+}
+
+#[tokio::test]
+async fn of_two_common_words_those_are_found_who_have_both() {
+    let server = testing::Server::with(|config, _| config.find_all_users = true).await;
+    let asker = server.user("asker").await;
+    crowd(&server, "a", 3_000, &["иван"]).await;
+    crowd(&server, "b", 3_000, &["петров"]).await;
+    crowd(&server, "z", 1, &["иван", "петров"]).await;
+    for term in ["иван петров", "петр ива"] {
+        let body = json!({"search_term": term});
+        let found = server.post("/_matrix/client/v3/user_directory/search", Some(&asker.token), &body).await.ok();
+        assert_eq!(found["results"], json!([{"user_id": "@z0:example.org"}]), "{term}");
+    }
+}
+
 #[tokio::test]
 async fn an_operator_can_let_everybody_be_found() {
     let server = testing::Server::with(|config, _| config.find_all_users = true).await;

@@ -13,7 +13,7 @@ use base::{Clock, Random, SystemClock, SystemRandom};
 use client_api::{ClientAddress, Delayed, Interactive, Nonces, RateLimits};
 use delivery::{GatewayRules, Push};
 use devices::Devices;
-use federation::Federation;
+use federation::{Federation, PeerMedia};
 use http::Request;
 use media::{Blobs, Media};
 use records::Records;
@@ -123,6 +123,10 @@ impl Agency {
             keys: Arc::new(server_keys.clone()),
         });
         if config.federation.enabled {
+            media.set_remote(Arc::new(PeerMedia {
+                peers: peers.clone(),
+                file_bytes_max: config.media.remote_bytes_max.bytes(),
+            }));
             federation.start_sending();
         }
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
@@ -142,6 +146,7 @@ impl Agency {
                 rooms: rooms.clone(),
                 accounts: accounts.clone(),
                 devices: devices.clone(),
+                media: media.clone(),
                 syncs: syncs.clone(),
                 federation: federation.clone(),
                 peers,

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use face::ApiError;
 use http::StatusCode;
 use rooms::{RoomReader, StoredEvent};
-use rules::incoming::Unverified;
+use rules::incoming::{DropReason, Unverified};
 use rules::{Checked, CheckedPdu};
 use ruma::room_version_rules::RoomVersionRules;
 use ruma::{EventId, RoomId, UserId};
@@ -73,7 +73,12 @@ fn check(
     }
 
     let invalid = |message: &'static str| ApiError::invalid_param(message);
-    let unverified = Unverified::read(json, rules).map_err(|reason| ApiError::bad_json(reason.to_string()))?;
+    let unverified = Unverified::read(json, rules).map_err(|reason| match reason {
+        DropReason::Format("hashes" | "signatures") => {
+            ApiError::forbidden(format!("the event is not signed: {reason}"))
+        }
+        reason => ApiError::bad_json(reason.to_string()),
+    })?;
     let event: Event = serde_json::from_str(json).map_err(|_| invalid("the event is no membership"))?;
     if event.kind != "m.room.member" || event.content.membership != membership {
         return Err(invalid("the event is not of the membership that the endpoint is for"));

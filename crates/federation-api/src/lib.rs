@@ -16,10 +16,13 @@ mod join;
 mod keys;
 mod knock;
 mod leave;
+mod media;
 mod public_rooms;
 mod query;
 mod state;
 mod templates;
+#[cfg(test)]
+mod tests;
 mod third_party;
 mod timestamp;
 mod transactions;
@@ -64,6 +67,8 @@ pub struct State {
     pub accounts: Accounts,
     /// Keys, messages to devices.
     pub devices: Devices,
+    /// Files.
+    pub media: ::media::Media,
     /// Who waits for what.
     pub syncs: Syncs,
     /// What takes other servers.
@@ -118,6 +123,8 @@ pub fn router(state: Arc<State>) -> Router {
         .route(&v1("/hierarchy/{room_id}"), get(hierarchy::hierarchy))
         .route(&v1("/query/directory"), get(query::directory))
         .route(&v1("/query/profile"), get(query::profile))
+        .route(&v1("/media/download/{media_id}"), get(media::download))
+        .route(&v1("/media/thumbnail/{media_id}"), get(media::thumbnail))
         .route(&v1("/user/devices/{user_id}"), get(user::devices))
         .route(&v1("/user/keys/query"), post(user::query_keys))
         .route(&v1("/user/keys/claim"), post(user::claim_keys))

@@ -15,6 +15,7 @@ mod invite;
 mod join;
 mod knock;
 mod leave;
+mod media;
 mod missing;
 mod order;
 mod peers;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use error::FederationError;
 pub use join::Joining;
+pub use media::PeerMedia;
 pub use peers::{Call, EventKeys, NoPeers, PeerError, Peers};
 pub use query::{Resolved, SUMMARY_BYTES_MAX};
 pub use receive::{Outcome, Outcomes};

@@ -275,6 +275,8 @@ shared_secret = "%[5]s"
 [agency.accounts.password]
 argon2_memory = "8 MiB"
 argon2_passes = 1
+# As short as the suite's own.
+length_min = 5
 
 [agency.rooms]
 default_version = "11"

@@ -127,7 +127,7 @@ async fn set(
         let scheduled = schedule(state, session, room_id, (kind, Some(state_key)), &content, delay, None).await;
         return Ok(scheduled?.into_response());
     }
-    state.limit(class(&kind, &content), session)?;
+    state.limit(class(&kind, content.get()), session)?;
     let event_id = apply(state, &session.user_id, room_id, (kind, state_key), content, None).await?;
     Ok(Reply(Response::new(event_id)).into_response())
 }
@@ -177,7 +177,7 @@ fn check_no_creator(state: &State, setter: &UserId, room_id: &RoomId, levels: &J
 }
 
 /// Invitations, joins and knocks count as such, whichever endpoint they come by.
-fn class(kind: &str, content: &RawValue) -> Class {
+pub(super) fn class(kind: &str, content: &str) -> Class {
     #[derive(Deserialize)]
     struct Content<'a> {
         #[serde(borrow)]
@@ -187,7 +187,7 @@ fn class(kind: &str, content: &RawValue) -> Class {
     if kind != "m.room.member" {
         return Class::Message;
     }
-    match serde_json::from_str::<Content<'_>>(content.get()).as_ref().map(|content| &*content.membership) {
+    match serde_json::from_str::<Content<'_>>(content).as_ref().map(|content| &*content.membership) {
         Ok("invite") => Class::Invite,
         Ok("join" | "knock") => Class::Join,
         _ => Class::Message,

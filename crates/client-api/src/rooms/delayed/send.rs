@@ -3,7 +3,7 @@
 use crate::limits::Class;
 use crate::rooms::error::as_outsider;
 use crate::rooms::{redact, state};
-use crate::{ApiError, State};
+use crate::{ApiError, State, suspension};
 use base::UnixMillis;
 use records::{DelayedRecord, Fate};
 use rooms::{Draft, RoomError, Txn, delayed_due};
@@ -87,7 +87,11 @@ async fn look_after(state: &Arc<State>, id: &str) -> Result<(), RoomError> {
     if record.due_at > now {
         return Ok(());
     }
-    let sent = match state.limits.user(Class::Message, &record.user) {
+    let class = match &record.state_key {
+        Some(_) => state::class(&record.kind, &record.content),
+        None => Class::Message,
+    };
+    let sent = match state.limits.user(class, &record.user) {
         Ok(()) => deliver(state, id, &record).await,
         Err(error) => Err(error),
     };
@@ -106,6 +110,11 @@ async fn look_after(state: &Arc<State>, id: &str) -> Result<(), RoomError> {
 pub(super) async fn deliver(state: &Arc<State>, id: &str, record: &DelayedRecord) -> Result<OwnedEventId, ApiError> {
     let txn = Txn::delayed(id);
     let DelayedRecord { user, room_id, kind, .. } = record;
+    let sanctions = state.accounts.user(user)?.map(|account| account.sanctions).unwrap_or_default();
+    // What they could not say now, they don't say now.
+    if sanctions.locked || (sanctions.suspended && (kind != redact::KIND || record.state_key.is_some())) {
+        return Err(suspension::refused());
+    }
     let content = RawValue::from_string(record.content.clone()).map_err(|error| ApiError::internal(&error))?;
     if let Some(state_key) = record.state_key.clone() {
         let event_id = state::apply(state, user, room_id, (kind.clone(), state_key), content, Some(txn)).await?;

@@ -184,6 +184,17 @@ async fn what_cannot_be_sent_has_failed_with_the_error_that_its_sender_would_hav
 }
 
 #[tokio::test]
+async fn who_is_suspended_meanwhile_says_nothing_any_more() {
+    let world = World::new().await;
+    let id = world.scheduled("1", 1000).await;
+    world.server.state.accounts.set_suspended(&world.alice.id, true).await.unwrap();
+    world.act(&id, "send").await.refused(403, "M_USER_SUSPENDED");
+    world.schedule("2", json!({"delay_ms": 1000, "content": {}})).await.refused(403, "M_USER_SUSPENDED");
+    world.pass(1000).await;
+    assert_eq!(world.show(&id).await.ok()["error"]["errcode"], "M_USER_SUSPENDED");
+}
+
+#[tokio::test]
 async fn the_limits_of_the_settings_hold_and_are_told() {
     let world = World::with(|config| {
         config.delayed_events.scheduled_max = 2;

@@ -26,6 +26,9 @@ const RETRY_MAX: Duration = Duration::from_mins(10);
 const FAILURES_MAX: u32 = 3;
 /// How many messages are written between two commits while the index is made.
 const BUILT_AT_ONCE: usize = 50_000;
+/// How long after a start the index is opened, unless somebody searches: a process that only looks something up in the
+/// store is gone by then.
+const START_DELAY: Duration = Duration::from_secs(2);
 /// How often the log says how far the making has come.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// After how many stamps without anything to index the place in the log is noted all the same.
@@ -77,6 +80,11 @@ pub(crate) async fn follow(
     asked: Arc<Notify>,
     writers: Writers,
 ) {
+    tokio::select! {
+        () = asked.notified() => {}
+        () = sleep(START_DELAY) => {}
+        () = over(&mut ended) => return,
+    }
     let mut worker: Option<Worker> = None;
     let mut failures = 0_u32;
     let mut purge_at = Instant::now() + PURGE_FIRST;

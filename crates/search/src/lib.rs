@@ -194,6 +194,7 @@ impl Search {
 
     /// Waits until the index is made, for tests and benchmarks.
     pub async fn made(&self) {
+        self.0.asked.notify_one();
         let mut standing = self.0.standing.subscribe();
         let _ended = standing.wait_for(|standing| !standing.is_building).await;
     }

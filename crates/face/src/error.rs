@@ -363,11 +363,14 @@ impl From<MediaError> for ApiError {
             MediaError::RemoteTooLarge | MediaError::ImageTooLarge { remote: true } => {
                 Self::too_large(message).status(StatusCode::BAD_GATEWAY)
             }
-            MediaError::QuotaReached | MediaError::NotTheCreator | MediaError::Refused | MediaError::Protected => {
-                Self::forbidden(message)
-            }
+            MediaError::QuotaReached
+            | MediaError::NotTheCreator
+            | MediaError::Refused
+            | MediaError::Protected
+            | MediaError::PageRefused => Self::forbidden(message),
             MediaError::TooManyPending | MediaError::Busy => Self::limit_exceeded(MEDIA_RETRY_AFTER),
             MediaError::CannotOverwrite => Self::new(StatusCode::CONFLICT, "M_CANNOT_OVERWRITE_MEDIA", message),
+            MediaError::NoPreviews => Self::unrecognized(),
             MediaError::InvalidParam(_) => Self::invalid_param(message),
             MediaError::CutOff(_) | MediaError::NotAnImage => Self::unknown(message),
             MediaError::Remote(_) => Self::unknown(message).status(StatusCode::BAD_GATEWAY),

@@ -47,6 +47,8 @@ base::config! {
         pub legacy_frozen_at: Option<u64>,
         /// Thumbnails.
         pub thumbnails: Thumbnails,
+        /// Previews of pages that users link to.
+        pub previews: Previews,
         /// How long files are kept.
         pub retention: Retention,
         /// What is done with files that a scanner has not found clean. Only with a scanner.
@@ -107,6 +109,34 @@ base::config! {
         /// How many are made at once. Unset: half as many as the machine has processors.
         #[example = "4"]
         pub at_once_max: Option<usize>,
+    }
+}
+
+base::config! {
+    /// Previews of pages that users link to. The server fetches the page, so it learns the address, and so does who
+    /// runs the page. Which addresses may be connected to is set in [agency.outgoing].
+    #[check = Previews::check]
+    pub struct Previews {
+        /// Whether there are any.
+        pub enabled: bool = false,
+        /// The only hosts of which there are previews, with those below them. Empty: all.
+        #[example = r#"["agency.example"]"#]
+        pub hosts: Vec<String>,
+        /// Hosts of which there are none, with those below them.
+        #[example = r#"["secret.agency.example"]"#]
+        pub hosts_refused: Vec<String>,
+        /// The languages in which pages are asked for, as in an Accept-Language header.
+        pub languages: String = "ru, en;q=0.8".to_owned(),
+        /// How much of a page is read.
+        pub page_bytes_max: ByteSize = ByteSize::mib(2),
+        /// The largest picture that is shown.
+        pub image_bytes_max: ByteSize = ByteSize::mib(10),
+        /// How long a page may take to be fetched.
+        pub timeout: Duration = Duration::from_secs(15),
+        /// How long a preview is shown before the page is fetched again.
+        pub lifetime: Duration = Duration::from_hours(24),
+        /// How many pages are fetched at once.
+        pub at_once_max: usize = 16,
     }
 }
 
@@ -181,6 +211,19 @@ impl S3 {
             && !endpoint.starts_with("http://")
         {
             wrong.key("endpoint", format_args!("must be a URL, not \"{endpoint}\""));
+        }
+    }
+}
+
+impl Previews {
+    fn check(&self, wrong: &mut Checks<'_, '_>) {
+        if http::HeaderValue::from_str(&self.languages).is_err() {
+            wrong.key("languages", "must be as in an Accept-Language header, such as \"ru, en;q=0.8\"");
+        }
+        for host in self.hosts.iter().chain(&self.hosts_refused) {
+            if host.is_empty() || host.contains(['/', ':', '*', ' ']) {
+                wrong.key("hosts", format_args!("and hosts_refused must be names of hosts, not \"{host}\""));
+            }
         }
     }
 }

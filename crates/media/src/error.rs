@@ -55,6 +55,12 @@ pub enum Error {
     /// The other server did not give what was asked for.
     #[error("the other server failed: {0}")]
     Remote(String),
+    /// There are no previews on this server.
+    #[error("there are no previews of pages here")]
+    NoPreviews,
+    /// There is no preview of this page: its host is not one of which there are any.
+    #[error("there are no previews of pages of this host")]
+    PageRefused,
     /// An administrator has said that it is not to be quarantined.
     #[error("the file is protected from quarantine")]
     Protected,

@@ -15,6 +15,7 @@ mod download;
 mod error;
 mod flights;
 mod gate;
+mod preview;
 mod remote_media;
 mod retention;
 mod scan;
@@ -25,7 +26,7 @@ mod upload;
 
 pub use admin::{MediaInfo, UserMedia};
 pub use blobs::{Blobs, ByteStream};
-pub use config::{Config, Legacy, Retention, S3, ScanPolicy, Scanning, Thumbnails};
+pub use config::{Config, Legacy, Previews, Retention, S3, ScanPolicy, Scanning, Thumbnails};
 pub use download::{File, Thumbnail};
 pub use download::{Wanted, WantedThumbnail};
 pub use error::Error;
@@ -39,6 +40,7 @@ use base::{Clock, Random, UnixMillis};
 use flights::Flights;
 use quick_cache::sync::Cache;
 use records::{Changes, Records, View};
+use remote::Outgoing;
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -68,6 +70,7 @@ struct Shared {
     config: Config,
     remote: OnceLock<Arc<dyn RemoteMedia>>,
     scanner: OnceLock<Arc<dyn Scanner>>,
+    outgoing: OnceLock<Outgoing>,
     /// Whose turn it is to change which blobs have files: a blob that comes must not meet the same blob as it goes.
     turns: Vec<tokio::sync::Mutex<()>>,
     hasher: std::hash::RandomState,
@@ -79,11 +82,14 @@ struct Shared {
     thumbnailing: Arc<Semaphore>,
     /// How many files may be scanned at once.
     scans: Arc<Semaphore>,
+    /// How many pages may be fetched at once.
+    previews: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     /// Counts what came to be: uploads and verdicts. Whoever waits for one looks again.
     arrivals: watch::Sender<u64>,
     fetching: Flights<Mxc, Result<(), Error>>,
     scanning: Flights<BlobHash, ()>,
+    previewing: Flights<BlobHash, Result<String, Error>>,
     making: Flights<(BlobHash, thumbnail::Wish), Result<Thumbnail, Error>>,
     accesses: Cache<Mxc, UnixMillis>,
 }
@@ -102,6 +108,7 @@ impl Media {
     ) -> Self {
         let uploads = Arc::new(Semaphore::new(config.uploads_at_once_max.max(1)));
         let thumbnailing = Arc::new(Semaphore::new(config.thumbnails.at_once()));
+        let previews = Arc::new(Semaphore::new(config.previews.at_once_max.max(1)));
         let scans = Arc::new(Semaphore::new(config.scan.at_once_max.max(1)));
         let media = Self(Arc::new(Shared {
             records,
@@ -112,16 +119,19 @@ impl Media {
             config,
             remote: OnceLock::new(),
             scanner: OnceLock::new(),
+            outgoing: OnceLock::new(),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             hasher: std::hash::RandomState::new(),
             uploading: Mutex::default(),
             uploads,
             thumbnailing,
             scans,
+            previews,
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             arrivals: watch::Sender::new(0),
             fetching: Flights::default(),
             scanning: Flights::default(),
+            previewing: Flights::default(),
             making: Flights::default(),
             accesses: Cache::new(ACCESSES_MAX),
         }));
@@ -137,6 +147,11 @@ impl Media {
     /// Says who looks into files for what is bad. Without, nothing is looked into. Only the first one counts.
     pub fn set_scanner(&self, scanner: Arc<dyn Scanner>) {
         let _ = self.0.scanner.set(scanner);
+    }
+
+    /// Says how pages are asked for previews of them. Without, there are none. Only the first one counts.
+    pub fn set_outgoing(&self, outgoing: Outgoing) {
+        let _ = self.0.outgoing.set(outgoing);
     }
 
     /// The settings.

@@ -44,6 +44,7 @@ impl Media {
     /// Removes what has expired.
     pub(crate) async fn clear(&self) -> Result<(), Error> {
         self.clear_pending().await?;
+        self.clear_previews().await?;
         let retention = &self.config().retention;
         let now = self.now();
         let before = |lifetime: Duration| UnixMillis(now.0.saturating_sub(millis(lifetime)));

@@ -481,3 +481,26 @@ async fn a_new_server_serves_nothing_at_the_old_endpoints() {
     let legacy = Wanted { legacy: true, ..at_once() };
     assert!(matches!(scene.media.find(&mxc, legacy).await, Err(Error::NotFound)));
 }
+
+#[tokio::test]
+async fn a_preview_goes_with_its_picture_when_it_is_not_shown_any_more() {
+    let scene = Scene::new().await;
+    let image = scene.upload(alice(), b"picture").await.unwrap();
+    let made = scene.records.view().media(&image).unwrap().unwrap();
+    let mut changes = scene.records.changes(&scene.records.view());
+    let until = scene.clock.now().after(Duration::from_hours(1));
+    let record = records::MediaRecord { uploader: None, expires_at: Some(until), ..made };
+    let picture = Mxc::new(server_name!("x.example"), "picture").unwrap();
+    changes.put_media(&picture, Some(&record)).unwrap();
+    let preview =
+        records::PreviewRecord { json: None, image: Some(picture.to_string()), expires_at: scene.clock.now() };
+    changes.put_url_preview(&hash(b"page"), scene.clock.now(), Some(&preview));
+    scene.records.commit(changes).await.unwrap();
+    scene.media.clear().await.unwrap();
+    assert_eq!(scene.content(&picture).await.unwrap(), b"picture");
+    scene.clock.advance(Duration::from_hours(48));
+    assert!(matches!(scene.content(&picture).await, Err(Error::NotFound)));
+    scene.media.clear().await.unwrap();
+    assert!(scene.media.info(&picture).unwrap().is_none() && scene.media.info(&image).unwrap().is_some());
+    assert!(scene.records.view().url_preview(&hash(b"page")).unwrap().is_none());
+}

@@ -200,8 +200,8 @@ pub struct ThumbnailRecord {
 pub struct PreviewRecord {
     /// A JSON object; `None` if the page can't be previewed.
     pub json: Option<String>,
-    /// When it was fetched.
-    pub fetched_at: UnixMillis,
+    /// The medium that was made of its picture, and goes with this.
+    pub image: Option<String>,
     /// When it has to be fetched again.
     pub expires_at: UnixMillis,
 }
@@ -225,6 +225,10 @@ fn pending_key(user: &UserId, expires_at: UnixMillis, mxc: &Mxc) -> Vec<u8> {
 
 fn hash_key(table: Table, hash: &BlobHash) -> Vec<u8> {
     table.key().fixed(&hash.0).build()
+}
+
+fn preview_key(address: &BlobHash, at: UnixMillis) -> Vec<u8> {
+    URL_PREVIEW.key().fixed(&address.0).number(at.0).build()
 }
 
 fn thumbnail_key(hash: &BlobHash, key: ThumbnailKey) -> Vec<u8> {
@@ -415,23 +419,27 @@ impl View {
             .collect()
     }
 
-    /// What was told of a page, by the hash of its address.
+    /// What was last told of a page, by the hash of its address.
     pub fn url_preview(&self, address: &BlobHash) -> Result<Option<PreviewRecord>, RecordsError> {
-        self.get(URL_PREVIEW, &hash_key(URL_PREVIEW, address))
+        let range = URL_PREVIEW.key().fixed(&address.0).prefix_range();
+        let rows = self.scan(URL_PREVIEW, range, Direction::Backward, 1)?;
+        rows.first().map(|(_, value)| URL_PREVIEW.decode(value)).transpose()
     }
 
-    /// What was told of pages, after the one whose address has the hash `last`.
+    /// What was told of pages, by the hashes of their addresses and the times when they were fetched, after `last`.
     pub fn url_previews(
         &self,
-        last: Option<&BlobHash>,
+        last: Option<(BlobHash, UnixMillis)>,
         rows_max: usize,
-    ) -> Result<Vec<(BlobHash, PreviewRecord)>, RecordsError> {
-        let range = after(URL_PREVIEW.key(), last.map(|hash| hash_key(URL_PREVIEW, hash)));
+    ) -> Result<Vec<(BlobHash, UnixMillis, PreviewRecord)>, RecordsError> {
+        let range = after(URL_PREVIEW.key(), last.map(|(address, at)| preview_key(&address, at)));
         let rows = self.scan(URL_PREVIEW, range, Direction::Forward, rows_max)?;
         rows.iter()
             .map(|(key, value)| {
-                let hash = KeyReader::new(key).fixed().ok_or_else(|| URL_PREVIEW.corrupt())?;
-                Ok((BlobHash(hash), URL_PREVIEW.decode(value)?))
+                let mut reader = KeyReader::new(key);
+                let (address, at) = (reader.fixed(), reader.number());
+                let (Some(address), Some(at)) = (address, at) else { return Err(URL_PREVIEW.corrupt()) };
+                Ok((BlobHash(address), UnixMillis(at), URL_PREVIEW.decode(value)?))
             })
             .collect()
     }
@@ -564,9 +572,9 @@ impl Changes {
         Ok(())
     }
 
-    /// Writes what is told of a page, or forgets it.
-    pub fn put_url_preview(&mut self, address: &BlobHash, record: Option<&PreviewRecord>) {
-        let key = hash_key(URL_PREVIEW, address);
+    /// Writes what is told of a page that was fetched at this time, or forgets it.
+    pub fn put_url_preview(&mut self, address: &BlobHash, at: UnixMillis, record: Option<&PreviewRecord>) {
+        let key = preview_key(address, at);
         match record {
             Some(record) => self.put(URL_PREVIEW, key, record),
             None => self.clear(URL_PREVIEW, key),
@@ -674,6 +682,22 @@ mod tests {
             1
         );
         assert!(records.view().media_page(Some(server_name!("y.example")), None, 9).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn of_a_page_the_newest_that_was_told_counts() {
+        let records = Records::open(Arc::new(MemoryEngine::new())).await.unwrap();
+        let preview = |n: u64| PreviewRecord { json: Some(n.to_string()), image: None, expires_at: UnixMillis(n + 1) };
+        let mut changes = records.changes(&records.view());
+        for (page, at) in [(1, 5), (1, 7), (2, 6)] {
+            changes.put_url_preview(&BlobHash([page; 32]), UnixMillis(at), Some(&preview(at)));
+        }
+        records.commit(changes).await.unwrap();
+        let view = records.view();
+        assert_eq!(view.url_preview(&BlobHash([1; 32])).unwrap(), Some(preview(7)));
+        assert_eq!(view.url_preview(&BlobHash([3; 32])).unwrap(), None);
+        let page = view.url_previews(Some((BlobHash([1; 32]), UnixMillis(5))), 9).unwrap();
+        assert_eq!(page.iter().map(|(_, at, _)| at.0).collect::<Vec<_>>(), [7, 6]);
     }
 
     #[tokio::test]

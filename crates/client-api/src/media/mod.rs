@@ -7,6 +7,7 @@ mod answer;
 mod config;
 mod create;
 mod download;
+mod preview;
 mod range;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     for new in AUTHENTICATED {
         router = router
             .route(&format!("{new}/config"), get(config::config))
+            .route(&format!("{new}/preview_url"), get(preview::preview))
             .route(&format!("{new}/download/{{server_name}}/{{media_id}}"), get(download::download))
             .route(&format!("{new}/download/{{server_name}}/{{media_id}}/{{file_name}}"), get(download::download_named))
             .route(&format!("{new}/thumbnail/{{server_name}}/{{media_id}}"), get(thumbnail::thumbnail));
@@ -40,6 +42,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
             .route(&format!("{old}/upload"), post(upload::upload))
             .route(&format!("{old}/upload/{{server_name}}/{{media_id}}"), put(upload::upload_to))
             .route(&format!("{old}/config"), get(config::config))
+            .route(&format!("{old}/preview_url"), get(preview::preview))
             .route(&format!("{old}/download/{{server_name}}/{{media_id}}"), get(download::legacy))
             .route(&format!("{old}/download/{{server_name}}/{{media_id}}/{{file_name}}"), get(download::legacy_named))
             .route(&format!("{old}/thumbnail/{{server_name}}/{{media_id}}"), get(thumbnail::legacy));

@@ -260,3 +260,102 @@ async fn guests_may_look_but_not_upload() {
     let path = "/_matrix/client/v1/media/download/example.org/unknown";
     server.get(path, token).await.refused(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn without_previews_there_is_no_such_endpoint() {
+    let scene = Scene::new().await;
+    for path in ["client/v1/media", "media/v3"] {
+        let path = format!("/_matrix/{path}/preview_url");
+        scene.get(&format!("{path}?url=https://x.example/"), &[]).await.refused(404, "M_UNRECOGNIZED");
+        scene.get(&path, &[]).await.refused(400, "M_MISSING_PARAM");
+        scene.get(&format!("{path}?url=https://x.example/&ts=now"), &[]).await.refused(400, "M_INVALID_PARAM");
+    }
+}
+
+/// A site with a page and a picture, which counts what it is asked.
+async fn site() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let page = r#"<title>Old</title><meta property="og:title" content="The page">
+        <meta property="og:image" content="p.png">
+        <link type="application/json+oembed" href="/oembed">"#;
+    let counted = asked.clone();
+    let page = move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move { ([(CONTENT_TYPE, "text/html")], page) }
+    };
+    let oembed = r#"{"version":"1.0","type":"link","title":"Unused","provider_name":"Site"}"#;
+    let router = axum::Router::new()
+        .route("/page", axum::routing::get(page))
+        .route("/oembed", axum::routing::get(async move || oembed))
+        .route("/p.png", axum::routing::get(async || picture(279, 129)))
+        .route("/away", axum::routing::get(async || axum::response::Redirect::temporary("http://127.0.0.2:1/")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, asked)
+}
+
+async fn with_previews(change: impl FnOnce(&mut ::media::Previews)) -> Scene {
+    let scene = Scene::with(|config| {
+        config.previews.enabled = true;
+        change(&mut config.previews);
+    })
+    .await;
+    let config = remote::outgoing::Config {
+        allowed_ranges: vec!["127.0.0.1".parse().unwrap()],
+        ..remote::outgoing::Config::default()
+    };
+    let outgoing = remote::Outgoing::new(&config, remote::Hosts::default()).unwrap();
+    scene.server.state.media.set_outgoing(outgoing);
+    scene
+}
+
+#[tokio::test]
+async fn a_page_is_previewed_with_its_picture() {
+    let (site, asked) = site().await;
+    let scene = with_previews(|_| {}).await;
+    let path = format!("/_matrix/client/v1/media/preview_url?url=http://{site}/page%23part");
+    let got = scene.get(&path, &[]).await;
+    assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, "application/json"), "{:?}", got.body);
+    let mut preview = got.json();
+    let image = preview["og:image"].take();
+    assert_eq!(
+        preview,
+        json!({
+            "og:title": "The page",
+            "og:site_name": "Site",
+            "og:image": null,
+            "og:image:type": "image/png",
+            "og:image:width": 279,
+            "og:image:height": 129,
+            "matrix:image:size": picture(279, 129).len(),
+        })
+    );
+    let image = image.as_str().unwrap().strip_prefix("mxc://").unwrap();
+    assert_eq!(scene.download(image, &[]).await.body, picture(279, 129));
+    assert_eq!(scene.get(&path, &[]).await.json()["og:title"], "The page");
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1, "it is told from memory");
+    scene.server.clock.advance(std::time::Duration::from_hours(24));
+    scene.get(&path, &[]).await;
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2);
+    let picture = format!("/_matrix/media/v3/preview_url?url=http://{site}/p.png");
+    assert_eq!(scene.get(&picture, &[]).await.json()["og:title"], "p.png");
+}
+
+#[tokio::test]
+async fn pages_that_lead_where_they_may_not_have_no_preview() {
+    let (site, _) = site().await;
+    let scene = with_previews(|previews| previews.hosts_refused = vec!["secret.example".to_owned()]).await;
+    let ask = |url: String| {
+        let path = format!("/_matrix/client/v1/media/preview_url?url={url}");
+        let scene = &scene;
+        async move { scene.get(&path, &[]).await }
+    };
+    ask("http://127.0.0.3/".to_owned()).await.refused(403, "M_FORBIDDEN");
+    ask(format!("http://{site}/away")).await.refused(403, "M_FORBIDDEN");
+    ask("https://www.secret.example/".to_owned()).await.refused(403, "M_FORBIDDEN");
+    ask(format!("http://{site}/missing")).await.refused(502, "M_UNKNOWN");
+    for url in ["ftp://x.example/", "x", "http://user:word@x.example/", "javascript:alert(1)"] {
+        ask(url.to_owned()).await.refused(400, "M_INVALID_PARAM");
+    }
+}

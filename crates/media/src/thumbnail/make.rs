@@ -56,13 +56,7 @@ impl From<ImageError> for MakeError {
 /// Makes a thumbnail. Takes as long as the limits allow: not for async threads.
 pub(super) fn make(source: &[u8], wanted: ThumbnailKey, limits: &Thumbnails) -> Result<Made, MakeError> {
     let format = image::guess_format(source)?;
-    let content_type = match format {
-        ImageFormat::Png => "image/png",
-        ImageFormat::Jpeg => "image/jpeg",
-        ImageFormat::Gif => "image/gif",
-        ImageFormat::WebP => "image/webp",
-        _ => return Err(MakeError::NotAnImage),
-    };
+    let content_type = content_type(format).ok_or(MakeError::NotAnImage)?;
     let mut reader = ImageReader::with_format(Cursor::new(source), format);
     reader.limits(bounds(limits));
     let mut decoder = reader.into_decoder()?;
@@ -97,6 +91,25 @@ pub(super) fn make(source: &[u8], wanted: ThumbnailKey, limits: &Thumbnails) -> 
     let mut image = cut.apply(&image);
     image.apply_orientation(orientation);
     encode(&image)
+}
+
+/// What a format is called, if it is one that can be read.
+fn content_type(format: ImageFormat) -> Option<&'static str> {
+    match format {
+        ImageFormat::Png => Some("image/png"),
+        ImageFormat::Jpeg => Some("image/jpeg"),
+        ImageFormat::Gif => Some("image/gif"),
+        ImageFormat::WebP => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// What an image is, how wide and how high, by its head. `None`: it is none that can be read.
+pub(crate) fn image_size(source: &[u8]) -> Option<(&'static str, u32, u32)> {
+    let format = image::guess_format(source).ok()?;
+    let content_type = content_type(format)?;
+    let (width, height) = ImageReader::with_format(Cursor::new(source), format).into_dimensions().ok()?;
+    Some((content_type, width, height))
 }
 
 fn bounds(limits: &Thumbnails) -> Limits {

@@ -9,6 +9,7 @@ use crate::blobs::Name;
 use crate::{Error, File, Media, Thumbnail};
 use bytes::Bytes;
 use futures::TryStreamExt;
+pub(crate) use make::image_size;
 use make::{Made, MakeError};
 use records::{BlobHash, Mxc, ThumbnailKey, ThumbnailRecord};
 

@@ -103,14 +103,7 @@ impl Agency {
             ..rooms::Config::default()
         };
         let rooms = Rooms::new(records.clone(), ring.current(), clock.clone(), random.clone(), rooms_config);
-        let media = Media::new(
-            records.clone(),
-            open_blobs(&config.media, &config.data_dir).await?,
-            server_name.clone(),
-            clock.clone(),
-            random.clone(),
-            config.media.clone(),
-        );
+        let media = open_media(config, &records, outgoing, shared).await?;
         let devices = Devices::new(records.clone(), server_name.clone(), clock.clone());
         let federation = Federation::new(federation::Parts {
             records: records.clone(),
@@ -291,6 +284,20 @@ fn done(user_id: &OwnedUserId) -> Answer {
 async fn open_store(data_dir: &Path, memory: &SharedMemory) -> anyhow::Result<RocksEngine> {
     let (folder, memory) = (data_dir.join("store"), memory.clone());
     blocking(move || Ok(RocksEngine::open(folder, &memory, &store_rocksdb::Config::default())?)).await
+}
+
+/// Opens the files of an agency.
+async fn open_media(
+    config: &config::Agency,
+    records: &Records,
+    outgoing: Outgoing,
+    shared: &Shared,
+) -> anyhow::Result<Media> {
+    let blobs = open_blobs(&config.media, &config.data_dir).await?;
+    let (name, settings) = (config.server_name.0.clone(), config.media.clone());
+    let media = Media::new(records.clone(), blobs, name, shared.clock.clone(), shared.random.clone(), settings);
+    media.set_outgoing(outgoing);
+    Ok(media)
 }
 
 /// Opens the place of the files.

@@ -103,7 +103,7 @@ impl Agency {
             ..rooms::Config::default()
         };
         let rooms = Rooms::new(records.clone(), ring.current(), clock.clone(), random.clone(), rooms_config);
-        let media = open_media(config, &records, outgoing, shared).await?;
+        let media = open_media(config, &records, outgoing.clone(), shared).await?;
         let devices = Devices::new(records.clone(), server_name.clone(), clock.clone());
         let federation = Federation::new(federation::Parts {
             records: records.clone(),

@@ -15,6 +15,7 @@ use delivery::{GatewayRules, Push};
 use devices::Devices;
 use federation::{Federation, PeerMedia};
 use http::Request;
+use mailer::Mailer;
 use media::{Blobs, Media};
 use records::Records;
 use remote::{Hosts, Outgoing, Peers};
@@ -160,6 +161,9 @@ impl Agency {
             notices: config.server_notices.clone(),
             searches: admin_api::Searches::default(),
         }));
+        let mail = Mailer::start(&config.mail, server_name.as_str())?;
+        let base_url = config.public_base_url.trim_end_matches('/').to_owned();
+        let mail = mail.map(|mailer| client_api::Mail { mailer, base_url });
         let push = delivery::Sources {
             records: records.clone(),
             rooms: rooms.clone(),
@@ -181,6 +185,7 @@ impl Agency {
             federation,
             search,
             syncs,
+            mail,
             gateways: GatewayRules::new(&config.push, &config.outgoing.allowed_ranges),
             limits: RateLimits::new(&config.clients.limits, clock.clone()),
             clock,

@@ -115,6 +115,9 @@ base::config! {
         pub server_notices: admin_api::NoticesConfig,
         /// Other homeservers.
         pub federation: remote::Config,
+        /// Mail: the server through which users get mails. Without one there are none: addresses can't be verified,
+        /// and passwords can't be reset by mail.
+        pub mail: mailer::Config,
         /// Push notifications: telling users' phones of messages through the push gateways of their apps.
         pub push: delivery::Config,
         /// What the server itself asks of others over HTTP: other homeservers, push gateways, application services,
@@ -285,6 +288,7 @@ impl Config {
             media: media::Config::default(),
             server_notices: admin_api::NoticesConfig::default(),
             federation: remote::Config::default(),
+            mail: mailer::Config::default(),
             push: delivery::Config::default(),
             outgoing: remote::outgoing::Config::default(),
             well_known: WellKnown::default(),

@@ -16,6 +16,36 @@ base::config! {
         pub password: Passwords,
         /// How long sessions last.
         pub sessions: Sessions,
+        /// Mail addresses of users.
+        pub addresses: Addresses,
+    }
+}
+
+base::config! {
+    /// Mail addresses of users: by them they log in, set new passwords, and are told what happens to their accounts.
+    /// They need a mail server: see [agency.mail].
+    #[check = Addresses::check]
+    pub struct Addresses {
+        /// Whether users may add and remove addresses.
+        pub changes: bool = true,
+        /// Whether an address is needed to register.
+        pub required: bool = false,
+        /// The domains of addresses that can be used. Empty: any.
+        #[example = r#"["agency.example"]"#]
+        pub domains: Vec<String>,
+        /// Whether anybody who asks is told that an address has an account, or has none. Otherwise that is said in a
+        /// mail to the address alone.
+        pub tell_in_use: bool = false,
+        /// How long the links in mails are good.
+        pub link_lifetime: Duration = Duration::from_hours(24),
+        /// The host names of pages that people can go on to from such a link, as their app asks for. Others are
+        /// left out.
+        #[example = r#"["app.agency.example"]"#]
+        pub next_links: Vec<String>,
+        /// Whether users get a mail when their password was changed.
+        pub notify_password_changed: bool = true,
+        /// Whether users get a mail when somebody logs in to their account.
+        pub notify_new_login: bool = false,
     }
 }
 
@@ -113,6 +143,31 @@ base::config! {
         pub last_seen_every: Duration = Duration::from_mins(5),
         /// How many sessions are remembered in memory. Each takes about 400 bytes.
         pub cached_max: usize = 100_000,
+    }
+}
+
+impl Addresses {
+    /// Whether addresses of a domain can be used; it is in small letters.
+    #[must_use]
+    pub fn allows_domain(&self, domain: &str) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|allowed| allowed.to_lowercase() == domain)
+    }
+
+    /// Whether people can go on to a page: over HTTPS, on one of the hosts.
+    #[must_use]
+    pub fn allows_next_link(&self, link: &str, bytes_max: usize) -> bool {
+        let host = link.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
+        let is_plain = link.len() <= bytes_max && !link.contains(|letter: char| letter.is_control() || letter == '\\');
+        host.is_some_and(|host| is_plain && self.next_links.iter().any(|known| known.eq_ignore_ascii_case(host)))
+    }
+
+    fn check(&self, wrong: &mut Checks<'_, '_>) {
+        if self.link_lifetime < Duration::from_mins(1) {
+            wrong.key("link_lifetime", "must be at least a minute");
+        }
+        if self.domains.iter().any(|domain| domain.is_empty() || domain.contains('@')) {
+            wrong.key("domains", "must be domains such as \"agency.example\"");
+        }
     }
 }
 

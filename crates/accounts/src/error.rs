@@ -31,6 +31,21 @@ pub enum Error {
     /// The user has as many devices as one can have.
     #[error("there are too many devices: log out some that are not in use any more")]
     TooManyDevices,
+    /// The identifier is another user's.
+    #[error("the identifier is in use already")]
+    ThreepidInUse,
+    /// The user has as many identifiers as one can have.
+    #[error("there are too many addresses: remove some that are not in use any more")]
+    TooManyThreepids,
+    /// There is no such proof under way.
+    #[error("the session is not known")]
+    NoSuchValidation,
+    /// The proof has taken too long.
+    #[error("the session has expired: ask for another mail")]
+    ValidationExpired,
+    /// The token is not the one that was mailed.
+    #[error("the token is incorrect")]
+    WrongToken,
     /// The user has as many pushers as one can have, or as many users as can share a pushkey have it.
     #[error("there are too many pushers: remove some that are not in use any more")]
     TooManyPushers,

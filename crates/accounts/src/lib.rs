@@ -21,11 +21,12 @@ mod stored;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod threepids;
 mod token;
 mod user;
 mod user_directory;
 
-pub use config::{Config, Passwords, Registration, RegistrationMode, Sessions, Terms};
+pub use config::{Addresses, Config, Passwords, Registration, RegistrationMode, Sessions, Terms};
 pub use devices::{DEVICES_MAX, Device};
 pub use error::Error;
 pub use openid::OPENID_TOKEN_LIFETIME;
@@ -39,6 +40,7 @@ pub use shared_secret::SignedRegistration;
 pub use stored::{
     ACCOUNT_DATA_BYTES_MAX, ACCOUNT_DATA_ENTRIES_MAX, ACCOUNT_DATA_TOTAL_BYTES_MAX, FILTER_BYTES_MAX, FILTERS_MAX,
 };
+pub use threepids::{Begun, EMAIL, NewValidation, ProvenAddress};
 pub use user::{EndSessions, Erase, NewUser, Verified};
 pub use user_directory::{Fit, FoundUsers, UserTerm, words_of};
 

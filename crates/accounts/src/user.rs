@@ -247,6 +247,7 @@ impl Accounts {
             changes.put_found_user(&user, None)?;
             changes.clear_keys_of_user(&user)?;
             changes.clear_pushers_of_account(&user)?;
+            crate::threepids::remove_all(changes, &user)?;
             Ok(((), end_all(changes, &user, None)?))
         })
         .await

@@ -85,6 +85,8 @@ async fn capabilities(extract::State(state): extract::State<Arc<State>>, session
         let delay_max = u64::try_from(delayed.delay_max.as_millis()).unwrap_or(u64::MAX);
         let limits = json!({"max_delay_ms": delay_max, "max_scheduled": delayed.scheduled_max});
         capabilities.insert("org.matrix.msc4140.delayed_events".to_owned(), limits);
+        let changes = state.mail.is_some() && state.accounts.config().addresses.changes;
+        capabilities.insert("m.3pid_changes".to_owned(), json!({ "enabled": changes }));
         if session.is_admin {
             capabilities.insert("m.account_moderation".to_owned(), json!({ "suspend": true, "lock": true }));
         }

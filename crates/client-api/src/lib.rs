@@ -24,7 +24,7 @@ mod sync;
 mod testing;
 mod third_party;
 
-pub use account::{Interactive, Nonces};
+pub use account::{Interactive, Mail, Nonces};
 pub use calls::{Calls, RtcTransport, Turn};
 pub use face::ApiError;
 pub use limits::{Limits, Rate, RateLimits};
@@ -84,6 +84,8 @@ pub struct State {
     pub search: ::search::Search,
     /// Sync: who waits for what.
     pub syncs: ::sync::Syncs,
+    /// The way in which users get mails, if there is one.
+    pub mail: Option<Mail>,
     /// Which push gateways users may choose.
     pub gateways: delivery::GatewayRules,
     /// The time.

@@ -23,6 +23,9 @@ const KNOWN_MAX: usize = 100_000;
 /// than the limit of one address, which nobody passes: it is for guesses from many at once.
 const GUESSES: Rate = Rate::new(0.5, 100);
 
+/// How often one address gets mails that somebody else may have asked for.
+const MAILS: Rate = Rate::new(1.0 / 300.0, 5);
+
 base::config! {
     /// A token bucket: so many at once, and so many a second in the long run.
     #[required]
@@ -110,6 +113,8 @@ pub(crate) enum Class {
     Invite,
     /// Reports.
     Report,
+    /// Mails to an address.
+    Mail,
     /// Everything else.
     Other,
 }
@@ -118,6 +123,7 @@ pub(crate) enum Class {
 enum Who {
     User(OwnedUserId),
     Address(IpAddr),
+    Mailbox(String),
 }
 
 /// Who did how much lately.
@@ -143,6 +149,11 @@ impl RateLimits {
 
     pub(crate) fn address(&self, class: Class, address: ClientAddress) -> Result<(), ApiError> {
         self.take(class, || Who::Address(network(address.0)))
+    }
+
+    /// Counts a mail to an address.
+    pub(crate) fn mailbox(&self, address: &str) -> Result<(), ApiError> {
+        self.take(Class::Mail, || Who::Mailbox(address.to_owned()))
     }
 
     /// Counts a try to log in to an account. Guessing elsewhere does not lock out who has logged in from their
@@ -171,6 +182,7 @@ impl RateLimits {
             Class::Join => &self.limits.join,
             Class::Invite => &self.limits.invite,
             Class::Report => &self.limits.report,
+            Class::Mail => &MAILS,
             Class::Other => &self.limits.other,
         };
         let bucket = self.buckets.get_or_insert_with(&(class, who()), || Ok::<_, ApiError>(Arc::default()))?;

@@ -66,20 +66,26 @@ impl Server {
 
     /// A server whose settings are changed first.
     pub async fn with(change: impl FnOnce(&mut Config, &mut accounts::Config)) -> Self {
-        Self::with_all(|config, accounts_config, _, _| change(config, accounts_config)).await
+        Self::with_all(None, |config, accounts_config, _, _| change(config, accounts_config)).await
+    }
+
+    /// A server that sends mails, whose settings of accounts are changed first.
+    pub async fn with_mail(mail: crate::Mail, change: impl FnOnce(&mut accounts::Config)) -> Self {
+        Self::with_all(Some(mail), |_, accounts_config, _, _| change(accounts_config)).await
     }
 
     /// A server whose settings of sync are changed first.
     pub async fn with_sync(change: impl FnOnce(&mut ::sync::Config)) -> Self {
-        Self::with_all(|_, _, sync_config, _| change(sync_config)).await
+        Self::with_all(None, |_, _, sync_config, _| change(sync_config)).await
     }
 
     /// A server whose settings of files are changed first.
     pub async fn with_media(change: impl FnOnce(&mut ::media::Config)) -> Self {
-        Self::with_all(|_, _, _, media_config| change(media_config)).await
+        Self::with_all(None, |_, _, _, media_config| change(media_config)).await
     }
 
     async fn with_all(
+        mail: Option<crate::Mail>,
         change: impl FnOnce(&mut Config, &mut accounts::Config, &mut ::sync::Config, &mut ::media::Config),
     ) -> Self {
         let mut config = Config { limits: Limits { enabled: false, ..Limits::default() }, ..Config::default() };
@@ -144,6 +150,7 @@ impl Server {
             federation,
             search,
             syncs,
+            mail,
             gateways: delivery::GatewayRules::default(),
             clock: clock.clone(),
             random,

@@ -246,12 +246,17 @@ impl From<AccountsError> for ApiError {
             AccountsError::WrongPassword
             | AccountsError::TooManyDevices
             | AccountsError::TooManyPushers
+            | AccountsError::TooManyThreepids
             | AccountsError::DeviceIdTaken => Self::forbidden(message),
             AccountsError::TokenSpent => Self::unauthorized(message),
             AccountsError::Locked => Self::user_locked(),
             AccountsError::Deactivated => Self::user_deactivated(message),
             AccountsError::NoSuchUser | AccountsError::NoSuchDevice => Self::not_found(message),
             AccountsError::UserInUse => Self::user_in_use(message),
+            AccountsError::ThreepidInUse => Self::new(StatusCode::BAD_REQUEST, "M_THREEPID_IN_USE", message),
+            AccountsError::NoSuchValidation => Self::invalid_param(message),
+            AccountsError::ValidationExpired => Self::new(StatusCode::BAD_REQUEST, "M_SESSION_EXPIRED", message),
+            AccountsError::WrongToken => Self::new(StatusCode::BAD_REQUEST, "M_TOKEN_INCORRECT", message),
             AccountsError::InvalidUsername(_) => Self::invalid_username(message),
             AccountsError::WeakPassword(_) => Self::weak_password(message),
             AccountsError::Busy | AccountsError::Contended => {

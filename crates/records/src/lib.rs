@@ -45,6 +45,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod thread_subscriptions;
+mod threepids;
 mod times;
 mod to_device;
 mod user_directory;
@@ -91,6 +92,7 @@ pub use sliding::{
 };
 pub use stays::Stay;
 pub use thread_subscriptions::{SubscribedThread, ThreadSubscription};
+pub use threepids::{Purpose, Threepid, ThreepidRecord, ValidationRecord};
 pub use times::TimedEvent;
 pub use to_device::ToDeviceRecord;
 pub use user_directory::{FoundUser, UsersByWord, Words};

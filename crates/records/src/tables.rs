@@ -106,6 +106,11 @@ pub(crate) const OPENID_TOKEN_BY_EXPIRY: Table = Table::new(77, Family::Log, "op
 pub(crate) const PUSHER: Table = Table::new(66, Family::Ranges, "pusher");
 pub(crate) const PUSHER_BY_KEY: Table = Table::new(67, Family::Ranges, "pusher_by_key");
 pub(crate) const PUSH_LAG: Table = Table::new(68, Family::Ranges, "push_lag");
+pub(crate) const THREEPID: Table = Table::new(69, Family::Points, "threepid");
+pub(crate) const THREEPID_OF: Table = Table::new(70, Family::Ranges, "threepid_of");
+pub(crate) const VALIDATION: Table = Table::new(71, Family::Points, "validation");
+pub(crate) const VALIDATION_OF: Table = Table::new(72, Family::Points, "validation_of");
+pub(crate) const VALIDATION_BY_TIME: Table = Table::new(73, Family::Ranges, "validation_by_time");
 
 // What users have read, and who is there: 100 to 109.
 pub(crate) const READ_STATE: Table = Table::new(100, Family::Points, "read_state");

@@ -54,7 +54,7 @@ async fn answer(
     let Progress::Next(stage, _) = before else { return Ok(page(&state, language, &before)) };
     state.limits.address(
         match stage {
-            Stage::Dummy | Stage::Terms => Class::Other,
+            Stage::Dummy | Stage::Terms | Stage::Email(_) => Class::Other,
             Stage::RegistrationToken => Class::Registration,
             Stage::Password => Class::Login,
         },
@@ -85,6 +85,13 @@ fn page(state: &State, language: Language, progress: &Progress) -> Page {
             if *stage == Stage::Terms {
                 body.push_str(&terms(state, language));
             }
+            if let Stage::Email(_) = stage {
+                let text = language.text(
+                    "Open the link in the mail that you got, then go back to your app.",
+                    "Откройте ссылку из полученного письма, затем вернитесь в приложение.",
+                );
+                return Page::new(language, title_of(*stage, language), format!("<p>{text}</p>"));
+            }
             body.push_str("<form method=\"post\">");
             body.push_str(match stage {
                 Stage::Password => {
@@ -93,7 +100,7 @@ fn page(state: &State, language: Language, progress: &Progress) -> Page {
                 Stage::RegistrationToken => {
                     "<input type=\"text\" name=\"answer\" autocomplete=\"off\" maxlength=\"64\" required autofocus>"
                 }
-                Stage::Dummy | Stage::Terms => "",
+                Stage::Dummy | Stage::Terms | Stage::Email(_) => "",
             });
             let button = match stage {
                 Stage::Terms => language.text("I accept them all", "Принимаю все условия"),

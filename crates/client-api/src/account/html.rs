@@ -38,8 +38,13 @@ pub(super) enum Language {
 impl Language {
     /// The one of the languages that the browser prefers; English if it names neither.
     pub fn of(headers: &HeaderMap) -> Self {
+        Self::named(headers).unwrap_or(Self::English)
+    }
+
+    /// The one of the languages that the browser prefers, if it names one.
+    pub fn named(headers: &HeaderMap) -> Option<Self> {
         let accepted = headers.get_all(ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
-        let mut best = (0.0, Self::English);
+        let mut best = (0.0, None);
         for range in accepted.flat_map(|line| line.split(',')) {
             let mut parts = range.split(';').map(str::trim);
             let tag = parts.next().unwrap_or_default();
@@ -51,7 +56,7 @@ impl Language {
             };
             let weight: f64 = weight.unwrap_or(0.0);
             if weight > best.0 {
-                best = (weight, language);
+                best = (weight, Some(language));
             }
         }
         best.1
@@ -167,6 +172,7 @@ pub(super) fn title_of(stage: Stage, language: Language) -> &'static str {
         Stage::Password => language.text("Enter your password", "Введите пароль"),
         Stage::RegistrationToken => language.text("Enter your registration token", "Введите регистрационный токен"),
         Stage::Terms => language.text("Accept the terms", "Примите условия"),
+        Stage::Email(_) => language.text("Confirm your e-mail address", "Подтвердите адрес электронной почты"),
     }
 }
 

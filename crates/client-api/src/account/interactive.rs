@@ -5,10 +5,11 @@ use crate::limits::Class;
 use crate::session::{ClientAddress, Session};
 use crate::wire::{read, refuse_json};
 use crate::{ApiError, State};
-use accounts::{Error as AccountsError, RegistrationMode};
+use accounts::{Error as AccountsError, ProvenAddress, RegistrationMode};
 use axum::extract::{FromRequest, Request};
 use base::{Secret, UnixMillis, random_string};
 use quick_cache::sync::Cache;
+use records::Purpose;
 use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +37,8 @@ pub(crate) enum Stage {
     RegistrationToken,
     /// The policies are accepted.
     Terms,
+    /// A mail address is proven to be theirs, for this purpose.
+    Email(Purpose),
 }
 
 impl Stage {
@@ -46,6 +49,7 @@ impl Stage {
             Self::Password => "m.login.password",
             Self::RegistrationToken => "m.login.registration_token",
             Self::Terms => "m.login.terms",
+            Self::Email(_) => "m.login.email.identity",
         }
     }
 }
@@ -69,6 +73,19 @@ struct Underway {
     begun_at: UnixMillis,
     /// The registration token that was valid when it was given: it is used up with the account that it makes.
     token: Option<String>,
+    /// The address that was proven.
+    address: Option<ProvenAddress>,
+}
+
+/// A request that was authenticated.
+#[derive(Debug)]
+pub(crate) struct Passed<T> {
+    /// Its body.
+    pub body: T,
+    /// The registration token that it uses up.
+    pub token: Option<String>,
+    /// The mail address that was proven in a stage of it.
+    pub address: Option<ProvenAddress>,
 }
 
 /// A request that has to be authenticated: its body without `auth`, and `auth`.
@@ -93,6 +110,15 @@ struct Auth {
     user: Option<String>,
     password: Option<Secret<String>>,
     token: Option<String>,
+    #[serde(alias = "threepidCreds")]
+    threepid_creds: Option<ThreepidCredentials>,
+}
+
+/// How a client names a proof.
+#[derive(Debug, Deserialize)]
+struct ThreepidCredentials {
+    sid: String,
+    client_secret: String,
 }
 
 /// Whom a client means (client-server API, "Identifier types").
@@ -101,20 +127,43 @@ pub(crate) struct Identifier {
     #[serde(rename = "type")]
     kind: String,
     user: Option<String>,
+    medium: Option<String>,
+    address: Option<String>,
+    phone: Option<String>,
+    /// What `phone` was called once.
+    number: Option<String>,
 }
 
 impl Identifier {
-    /// The name of the user. Third-party identifiers lead to nobody here.
-    pub fn user(self) -> Result<String, ApiError> {
+    /// The name of the user. Of an identifier that is nobody's, it is a name that is nobody's: the password is checked
+    /// all the same, so that who has an account here can't be told by the time it takes.
+    pub fn user(self, state: &State) -> Result<String, ApiError> {
         match (self.kind.as_str(), self.user) {
             ("m.id.user", Some(user)) => Ok(user),
             ("m.id.user", None) => Err(ApiError::missing_param("the identifier names no user")),
-            ("m.id.thirdparty" | "m.id.phone", _) => {
-                Err(ApiError::forbidden("third-party identifiers are not supported: use the user name"))
+            ("m.id.thirdparty", _) => {
+                let (Some(medium), Some(address)) = (self.medium, self.address) else {
+                    return Err(ApiError::missing_param("the identifier has no medium or no address"));
+                };
+                holder(state, &medium, &address)
+            }
+            ("m.id.phone", _) => {
+                let phone = self.phone.or(self.number).ok_or_else(|| ApiError::missing_param("phone is missing"))?;
+                let digits: String = phone.chars().filter(char::is_ascii_digit).collect();
+                holder(state, "msisdn", &digits)
             }
             _ => Err(ApiError::invalid_param("the type of the identifier is not known")),
         }
     }
+}
+
+/// The name of whom an identifier belongs to.
+pub(super) fn holder(state: &State, medium: &str, address: &str) -> Result<String, ApiError> {
+    let holder = match super::threepid::canonical(medium, address) {
+        Some(address) => state.accounts.threepid_user(medium, &address)?,
+        None => None,
+    };
+    Ok(holder.map_or_else(|| state.accounts.made_up_name(), String::from))
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<State>> for Challenged<T> {
@@ -148,11 +197,19 @@ impl<T> Challenged<T> {
 
     /// The body, if whoever asks proves to be the user of the session, by their password.
     pub async fn password_of(self, state: &State, session: &Session) -> Result<T, ApiError> {
-        Ok(self.pass(state, &[Stage::Password], Some(session)).await?.0)
+        Ok(self.pass(state, &[Stage::Password], Some(session)).await?.body)
     }
 
-    /// The body, if whoever asks may register, and the registration token that this uses up.
-    pub async fn may_register(self, state: &State, address: ClientAddress) -> Result<(T, Option<String>), ApiError> {
+    /// The body, if whoever asks proves that a mail address is theirs, to set a new password.
+    pub async fn address_for_reset(self, state: &State, address: ClientAddress) -> Result<Passed<T>, ApiError> {
+        if self.tries() {
+            state.limits.address(Class::Login, address)?;
+        }
+        self.pass(state, &[Stage::Email(Purpose::Reset)], None).await
+    }
+
+    /// The request, if whoever asks may register.
+    pub async fn may_register(self, state: &State, address: ClientAddress) -> Result<Passed<T>, ApiError> {
         let registration = &state.accounts.config().registration;
         let mut flow = Vec::new();
         match registration.mode {
@@ -163,6 +220,14 @@ impl<T> Challenged<T> {
         if !registration.terms.is_empty() {
             flow.push(Stage::Terms);
         }
+        if state.accounts.config().addresses.required {
+            if state.mail.is_none() {
+                return Err(ApiError::forbidden(
+                    "registration needs an e-mail address, and this server sends no mails",
+                ));
+            }
+            flow.push(Stage::Email(Purpose::Register));
+        }
         if flow.is_empty() {
             flow.push(Stage::Dummy);
         }
@@ -172,14 +237,9 @@ impl<T> Challenged<T> {
         self.pass(state, &flow, None).await
     }
 
-    /// Goes on with the authentication: the body if all stages are complete, with the registration token that was given
-    /// in one of them, and what is still wanted if not.
-    async fn pass(
-        self,
-        state: &State,
-        flow: &[Stage],
-        session: Option<&Session>,
-    ) -> Result<(T, Option<String>), ApiError> {
+    /// Goes on with the authentication: the request if all stages are complete, with what was given in them, and what
+    /// is still wanted if not.
+    async fn pass(self, state: &State, flow: &[Stage], session: Option<&Session>) -> Result<Passed<T>, ApiError> {
         let user = session.map(|session| &*session.user_id);
         let challenge = |id: &str, completed: usize, failed| challenge(state, flow, id, completed, failed);
         let begin = |failed| {
@@ -191,6 +251,7 @@ impl<T> Challenged<T> {
                 completed: 0,
                 begun_at: state.clock.now(),
                 token: None,
+                address: None,
             };
             state.interactive.0.insert(id.clone(), Arc::new(Mutex::new(underway)));
             (id, failed)
@@ -219,8 +280,9 @@ impl<T> Challenged<T> {
             (completed, None) if completed < flow.len() => Err(challenge(&id, completed, None)),
             _ => {
                 state.interactive.0.remove(&id);
-                let token = underway.lock().unwrap_or_else(PoisonError::into_inner).token.take();
-                Ok((self.body, token))
+                let mut underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
+                let (token, address) = (underway.token.take(), underway.address.take());
+                Ok(Passed { body: self.body, token, address })
             }
         }
     }
@@ -275,7 +337,7 @@ pub(super) async fn submit(state: &State, id: &str, kind: &str, text: Option<Str
     match stage {
         Stage::Password => auth.password = text.map(Secret::new),
         Stage::RegistrationToken => auth.token = text,
-        Stage::Dummy | Stage::Terms => {}
+        Stage::Dummy | Stage::Terms | Stage::Email(_) => {}
     }
     match attempt(state, &underway, auth).await? {
         (_, Some((_, message))) => Err(ApiError::forbidden(message)),
@@ -300,29 +362,48 @@ async fn attempt(state: &State, underway: &Mutex<Underway>, auth: Auth) -> Resul
         return Ok((completed, Some(("M_FORBIDDEN", format!("the next stage is {}", next.name()).into()))));
     }
     let token = auth.token.clone().filter(|_| *next == Stage::RegistrationToken);
-    if let Err(failed) = prove(state, *next, auth, user.as_deref()).await? {
-        return Ok((completed, Some(failed)));
-    }
+    let address = match prove(state, *next, auth, user.as_deref()).await? {
+        Ok(address) => address,
+        Err(failed) => return Ok((completed, Some(failed))),
+    };
     let mut underway = underway.lock().unwrap_or_else(PoisonError::into_inner);
     underway.completed = underway.completed.max(completed + 1);
     underway.token = token.or(underway.token.take());
+    underway.address = address.or(underway.address.take());
     Ok((underway.completed, None))
 }
 
 /// Tries one stage. The outer error ends the request; the inner one lets the client try again.
-async fn prove(state: &State, stage: Stage, auth: Auth, user: Option<&UserId>) -> Result<Result<(), Failed>, ApiError> {
+async fn prove(
+    state: &State,
+    stage: Stage,
+    auth: Auth,
+    user: Option<&UserId>,
+) -> Result<Result<Option<ProvenAddress>, Failed>, ApiError> {
     match stage {
-        Stage::Dummy | Stage::Terms => Ok(Ok(())),
+        Stage::Dummy | Stage::Terms => Ok(Ok(None)),
+        Stage::Email(purpose) => {
+            let credentials =
+                auth.threepid_creds.ok_or_else(|| ApiError::missing_param("threepid_creds is missing"))?;
+            let proven = state.accounts.proven_address(&credentials.sid, &credentials.client_secret, purpose);
+            match proven {
+                Ok(Some(proven)) => Ok(Ok(Some(proven))),
+                Ok(None) | Err(AccountsError::NoSuchValidation | AccountsError::ValidationExpired) => {
+                    Ok(Err(("M_UNAUTHORIZED", "the address is not confirmed: follow the link in the mail".into())))
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
         Stage::RegistrationToken => {
             let token = auth.token.ok_or_else(|| ApiError::missing_param("the token is missing"))?;
             let known = state.accounts.is_registration_token(&token)?;
-            Ok(if known { Ok(()) } else { Err(("M_UNAUTHORIZED", "the token is not valid".into())) })
+            Ok(if known { Ok(None) } else { Err(("M_UNAUTHORIZED", "the token is not valid".into())) })
         }
         Stage::Password => {
             let Some(user) = user else { return Err(ApiError::missing_token()) };
             state.limits.user(Class::Login, user)?;
             let name = match (auth.identifier, auth.user) {
-                (Some(identifier), _) => identifier.user()?,
+                (Some(identifier), _) => identifier.user(state)?,
                 (None, Some(user)) => user,
                 (None, None) => return Err(ApiError::missing_param("the identifier is missing")),
             };
@@ -332,7 +413,7 @@ async fn prove(state: &State, stage: Stage, auth: Auth, user: Option<&UserId>) -
                 return Err(ApiError::forbidden("the session is another user's"));
             }
             match state.accounts.check_password(user, password).await {
-                Ok(_) => Ok(Ok(())),
+                Ok(_) => Ok(Ok(None)),
                 Err(error @ AccountsError::WrongPassword) => Ok(Err(("M_FORBIDDEN", error.to_string().into()))),
                 Err(error) => Err(error.into()),
             }

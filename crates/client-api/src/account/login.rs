@@ -1,6 +1,7 @@
 //! Login, refreshing tokens, logout, and who one is.
 
-use super::interactive::Identifier;
+use super::interactive::{Identifier, holder};
+use super::threepid;
 use crate::limits::Class;
 use crate::routes::Routes as _;
 use crate::session::{ClientAddress, Session};
@@ -11,7 +12,7 @@ use axum::extract;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base::Secret;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use ruma::OwnedDeviceId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -51,24 +52,30 @@ pub(super) struct LoginRequest {
 async fn login(
     extract::State(state): extract::State<Arc<State>>,
     address: ClientAddress,
+    headers: HeaderMap,
     Body(request): Body<LoginRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    Ok(Json(log_in(&state, address, request).await?))
+    Ok(Json(log_in(&state, address, &headers, request).await?))
 }
 
 /// Logs somebody in, and says what they need to know.
-pub(super) async fn log_in(state: &State, address: ClientAddress, request: LoginRequest) -> Result<Value, ApiError> {
+pub(super) async fn log_in(
+    state: &State,
+    address: ClientAddress,
+    headers: &HeaderMap,
+    request: LoginRequest,
+) -> Result<Value, ApiError> {
     state.limits.address(Class::Login, address)?;
     if request.kind != "m.login.password" {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", "this type of login is not supported"));
     }
     let name = match (request.identifier, request.user) {
-        (Some(identifier), _) => identifier.user()?,
+        (Some(identifier), _) => identifier.user(state)?,
         (None, Some(user)) => user,
-        (None, None) if request.medium.is_some() || request.address.is_some() => {
-            return Err(ApiError::forbidden("third-party identifiers are not supported: use the user name"));
-        }
-        (None, None) => return Err(ApiError::missing_param("the identifier is missing")),
+        (None, None) => match (&request.medium, &request.address) {
+            (Some(medium), Some(address)) => holder(state, medium, address)?,
+            _ => return Err(ApiError::missing_param("the identifier is missing")),
+        },
     };
     let password = request.password.ok_or_else(|| ApiError::missing_param("the password is missing"))?;
     // A name that cannot exist is as wrong as one that doesn't.
@@ -83,6 +90,7 @@ pub(super) async fn log_in(state: &State, address: ClientAddress, request: Login
     };
     let login = state.accounts.begin_session(&user_id, session).await?;
     state.limits.logged_in(&user_id, address);
+    threepid::new_login(state, headers, &user_id, login.device_id.as_str(), address);
     Ok(answer(&login))
 }
 

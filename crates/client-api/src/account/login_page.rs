@@ -45,7 +45,7 @@ async fn answer(
         refresh_token: given("refresh_token").map(|value| value == "true"),
         ..LoginRequest::default()
     };
-    match log_in(&state, address, request).await {
+    match log_in(&state, address, &parts.headers, request).await {
         Ok(response) => {
             // No text in it may end the element that it is in.
             let response = response.to_string().replace('<', "\\u003c");

@@ -22,10 +22,12 @@ mod shared_secret;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod threepid;
 mod whois;
 
 pub use interactive::Interactive;
 pub use shared_secret::Nonces;
+pub use threepid::Mail;
 
 pub(crate) use interactive::Challenged;
 
@@ -53,6 +55,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(register::routes())
         .merge(shared_secret::routes())
         .merge(tags::routes())
+        .merge(threepid::routes())
         .merge(whois::routes())
 }
 

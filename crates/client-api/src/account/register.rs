@@ -1,6 +1,6 @@
 //! Registration.
 
-use super::interactive::Challenged;
+use super::interactive::{Challenged, Passed};
 use crate::limits::Class;
 use crate::routes::Routes as _;
 use crate::session::ClientAddress;
@@ -74,17 +74,28 @@ async fn register(
     if let Some(password) = &request.body.password {
         state.accounts.check_strength(password)?;
     }
-    let (mut body, token) = request.may_register(&state, address).await?;
+    let Passed { mut body, token, address: proven } = request.may_register(&state, address).await?;
     let password = body.password.take().ok_or_else(|| ApiError::missing_param("the password is missing"))?;
     if guest.is_some() {
         if let Some(token) = &token {
             state.accounts.use_registration_token(token).await?;
         }
         state.accounts.upgrade_guest(&user_id, password).await?;
+        if let Some(proven) = &proven {
+            state.accounts.add_address(&user_id, proven).await?;
+        }
         return begin(&state, &user_id, &body).await;
     }
     let user = NewUser { user_id: user_id.clone(), password: Some(password), accepted_terms: true, admin: false };
+    if let Some(proven) = &proven
+        && state.accounts.threepid_user(accounts::EMAIL, &proven.address)?.is_some()
+    {
+        return Err(accounts::Error::ThreepidInUse.into());
+    }
     state.accounts.register_user(user, token.as_deref()).await?;
+    if let Some(proven) = &proven {
+        state.accounts.add_address(&user_id, proven).await?;
+    }
     begin(&state, &user_id, &body).await
 }
 

@@ -283,7 +283,11 @@ async fn login_refuses_what_it_must() {
         (login("not a name", PASSWORD), 403, "M_FORBIDDEN"),
         (login("@alice:elsewhere.org", PASSWORD), 403, "M_FORBIDDEN"),
         (third_party, 403, "M_FORBIDDEN"),
-        (json!({ "type": "m.login.password", "medium": "email", "address": "a@b" }), 403, "M_FORBIDDEN"),
+        (
+            json!({ "type": "m.login.password", "medium": "email", "address": "a@b", "password": "x" }),
+            403,
+            "M_FORBIDDEN",
+        ),
         (json!({ "type": "m.login.token", "token": "x" }), 400, "M_UNKNOWN"),
         (json!({ "type": "m.login.password", "user": "alice" }), 400, "M_MISSING_PARAM"),
         (json!({ "type": "m.login.password", "password": "x" }), 400, "M_MISSING_PARAM"),

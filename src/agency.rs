@@ -32,6 +32,7 @@ use std::time::Duration;
 use store_rocksdb::{RocksEngine, SharedMemory};
 use sync::Syncs;
 use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -124,6 +125,7 @@ impl Agency {
             federation.start_sending();
         }
         let syncs = Syncs::new(records.clone(), rooms.clone(), clock.clone(), config.sync.clone());
+        tokio::spawn(tell_presence(syncs.clone(), federation.clone(), shared.stopping.clone()));
         let search = Search::new(
             records.clone(),
             rooms.clone(),
@@ -265,6 +267,28 @@ impl Agency {
 impl fmt::Debug for Agency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agency").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// Tells other servers when the presence of a user of this one changes, until the server stops.
+async fn tell_presence(syncs: Syncs, federation: Federation, stopping: CancellationToken) {
+    let mut changes = syncs.presence_changes();
+    loop {
+        let changed = tokio::select! {
+            changed = changes.recv() => changed,
+            () = stopping.cancelled() => return,
+        };
+        let user = match changed {
+            Ok(user) if user.server_name() == federation.server_name() => user,
+            Ok(_) | Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let presence = syncs.presence_for_servers(&user).map(|presence| serde_json::from_str(&presence.to_json()));
+        let Ok(Ok(serde_json::Value::Object(mut presence))) = presence else { continue };
+        presence.insert("user_id".to_owned(), user.as_str().into());
+        if let Err(error) = federation.tell_presence(&user, &presence.into()) {
+            tracing::warn!(%user, %error, "other servers are not told of a user's presence");
+        }
     }
 }
 

@@ -177,6 +177,10 @@ fn elsewhere(
     now: UnixMillis,
     own: &ServerName,
 ) -> Result<Elsewhere, Error> {
+    // What comes from another server is for users of this one, and goes no further.
+    if sender.server_name() != own {
+        return Ok(Elsewhere::new());
+    }
     let mut budget = Budget { messages: MESSAGES_MAX, bytes: TO_DEVICE_BYTES_MAX };
     let mut by_server: BTreeMap<&ServerName, Vec<(&OwnedUserId, &Addressee, &String)>> = BTreeMap::new();
     for (user, by_device) in messages.contents.iter().filter(|(user, _)| user.server_name() != own) {

@@ -47,6 +47,8 @@ pub(crate) async fn take_in(
         None => json.to_owned(),
     };
     let event = verified(state, json, &rules).await?;
+    // The other servers of the room hear of it from this one.
+    state.federation.relay(event_id).await?;
     let outcome = state.rooms.receive(room_id, vec![event]).await.map_err(refused)?.pop();
     outcome.transpose().map_err(refused)?;
     let view = state.records.view();

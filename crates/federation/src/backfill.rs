@@ -7,7 +7,7 @@ use crate::{Federation, FederationError};
 use base::Order;
 use rooms::{Backfill, RoomError};
 use rules::CheckedPdu;
-use ruma::{OwnedEventId, OwnedServerName, RoomId};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
@@ -58,6 +58,41 @@ impl Federation {
                     }
                 }
                 Err(error) => tracing::info!(%room_id, %server, %error, "history can't be fetched"),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether there is history from before the first events of a room's timeline that is not known here.
+    ///
+    /// # Errors
+    ///
+    /// If the room is not known, or its records can't be read.
+    pub fn has_unknown_past(&self, room_id: &RoomId) -> Result<bool, FederationError> {
+        Ok(!self.begin_of(room_id)?.is_empty())
+    }
+
+    /// Fetches one event of a room's past, with the state before it. Whether it is known now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Federation::backfill`].
+    pub async fn fetch_past(&self, room_id: &RoomId, event_id: &EventId) -> Result<bool, FederationError> {
+        let rules = self.rules_of(room_id)?;
+        let of = Of { room_id, rules: &rules };
+        let known = {
+            let view = self.0.records.view();
+            let reader = self.0.rooms.reader_by_id(&view, room_id)?.ok_or(RoomError::NotFound("the room"))?;
+            reader.event_by_id(event_id)?.is_some()
+        };
+        if known {
+            return Ok(true);
+        }
+        let servers = self.residents(room_id, &[], SERVERS_MAX)?;
+        for server in &servers {
+            let events = self.single_events(std::slice::from_ref(server), of, &[event_id.to_owned()]).await;
+            if !events.is_empty() && self.place(server, of, events).await? {
+                return Ok(true);
             }
         }
         Ok(false)

@@ -9,6 +9,7 @@
 mod ask;
 mod backfill;
 mod candidates;
+mod devices;
 mod error;
 mod fetch;
 mod invite;
@@ -26,17 +27,18 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use self::devices::{ClaimedOf, RemoteKeys};
 pub use error::FederationError;
 pub use join::Joining;
 pub use media::PeerMedia;
 pub use peers::{Call, EventKeys, NoPeers, PeerError, Peers};
-pub use query::{Resolved, SUMMARY_BYTES_MAX};
+pub use query::{EventAt, Resolved};
 pub use receive::{Outcome, Outcomes};
 pub use remote::BackOff;
 
+use ::devices::Devices;
 use base::{Clock, Random};
 use dashmap::DashMap;
-use devices::Devices;
 use records::Records;
 use rooms::Rooms;
 use rules::SigningKey;

@@ -1,6 +1,6 @@
 //! Questions about users, aliases and rooms of other servers.
 
-use crate::ask::{Path, QUICK, SMALL, SOME, read};
+use crate::ask::{Path, QUICK, SOME, read};
 use crate::{Federation, FederationError};
 use bytes::Bytes;
 use ruma::serde::JsonObject;
@@ -8,8 +8,6 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId, Serv
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The largest summary of a room and its children that is taken from another server.
-pub const SUMMARY_BYTES_MAX: usize = SMALL;
 /// How many servers are asked about one thing.
 const SERVERS_MAX: usize = 4;
 

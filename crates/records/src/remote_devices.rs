@@ -3,6 +3,7 @@
 use crate::codec::RecordsError;
 use crate::tables::REMOTE_DEVICES;
 use crate::{Changes, View};
+use base::{Stamp, UnixMillis};
 use ruma::UserId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,8 +11,10 @@ use std::collections::BTreeMap;
 /// The devices of a user of another server, as it last told them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteDevices {
-    /// The number of the last change that is in it.
-    pub stream_id: u64,
+    /// When a change of them was last told before that.
+    pub changed: Option<Stamp>,
+    /// When the server was asked.
+    pub asked_at: UnixMillis,
     /// Identity keys by device, as JSON objects with signatures and the device's name in `unsigned`. A device without
     /// keys is not here.
     pub devices: BTreeMap<String, String>,
@@ -19,8 +22,6 @@ pub struct RemoteDevices {
     pub master: Option<String>,
     /// The self-signing key.
     pub self_signing: Option<String>,
-    /// A change was missed: all has to be asked for again.
-    pub stale: bool,
 }
 
 fn key(user: &UserId) -> Vec<u8> {
@@ -41,10 +42,5 @@ impl Changes {
         self.expect_unchanged(REMOTE_DEVICES, key(user))?;
         self.put(REMOTE_DEVICES, key(user), devices);
         Ok(())
-    }
-
-    /// Forgets what is known of a user's devices.
-    pub fn clear_remote_devices(&mut self, user: &UserId) {
-        self.clear(REMOTE_DEVICES, key(user));
     }
 }

@@ -58,7 +58,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use sync_core::SentMembers;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use typing::Typing;
 use volatile::Volatile;
 
@@ -100,6 +100,9 @@ impl Config {
         Predefined { text_mentions: self.text_mentions, threads: self.thread_subscriptions }
     }
 }
+
+/// How many changes of presence wait for those who tell of them elsewhere.
+const PRESENCE_CHANGES_MAX: usize = 1_024;
 
 /// What a client asks of a sync.
 #[derive(Clone, Debug)]
@@ -181,6 +184,8 @@ pub(crate) struct Inner {
     /// The connections of sliding sync that are in use.
     pub sliding: sliding::Connections,
     pub presence: Presences,
+    /// Tells others of users whose presence has changed.
+    pub presence_changed: broadcast::Sender<OwnedUserId>,
     /// Tells the task that follows the log that somebody types, or that their presence changed.
     pub typed: Arc<Notify>,
     pub sent: Cache<(OwnedUserId, OwnedDeviceId), Arc<Mutex<SentMembers>>>,
@@ -224,6 +229,7 @@ impl Syncs {
             typing: Typing::new(volatile.clone()),
             volatile,
             presence: Presences::default(),
+            presence_changed: broadcast::channel(PRESENCE_CHANGES_MAX).0,
             typed: typed.clone(),
             sliding: sliding::Connections::new(config.sliding_connections_max),
             sent: Cache::new(config.lazy_devices_max.max(1)),
@@ -248,6 +254,12 @@ impl Syncs {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// The users whose presence changes, for those who tell of it elsewhere. Who listens too slowly misses some.
+    #[must_use]
+    pub fn presence_changes(&self) -> broadcast::Receiver<OwnedUserId> {
+        self.0.presence_changed.subscribe()
     }
 
     /// Makes all waiting syncs answer at once, and those to come not wait.

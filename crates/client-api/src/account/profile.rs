@@ -10,7 +10,8 @@ use accounts::PROFILE_KEY_BYTES_MAX;
 use axum::extract;
 use axum::routing::get;
 use axum::{Json, Router};
-use ruma::{MxcUri, OwnedUserId};
+use federation::{FederationError, PeerError};
+use ruma::{MxcUri, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,9 +41,26 @@ async fn whole(
     Args((user,)): Args<(OwnedUserId,)>,
 ) -> Result<Json<Fields>, ApiError> {
     state.limits.address(Class::Other, address)?;
+    if state.federation.is_remote(user.server_name()) {
+        return remote(&state, &user, None).await.map(Json);
+    }
     let profile = state.accounts.profile(&user)?.ok_or_else(|| ApiError::not_found("there is no such user"))?;
     let fields = profile.into_iter().map(|(key, value)| Ok((key, raw(value)?)));
     Ok(Json(fields.collect::<Result<_, ApiError>>()?))
+}
+
+/// The profile of a user of another server, or one field of it, as that server tells it.
+async fn remote(state: &State, user: &UserId, key: Option<&str>) -> Result<Fields, ApiError> {
+    let profile = match state.federation.profile(user, key).await {
+        Ok(Some(profile)) => profile,
+        Ok(None) => return Err(ApiError::not_found("there is no such user")),
+        Err(FederationError::Peer(PeerError::Unreachable(_))) => {
+            return Err(ApiError::not_found("the user is not known here, and their server cannot be reached"));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let fields = profile.into_iter().filter(|(_, value)| !value.is_null());
+    fields.map(|(key, value)| Ok((key, raw(value.to_string())?))).collect()
 }
 
 /// `GET /profile/{userId}/{keyName}`
@@ -53,6 +71,11 @@ async fn show(
 ) -> Result<Json<Fields>, ApiError> {
     state.limits.address(Class::Other, address)?;
     check_key(&key)?;
+    if state.federation.is_remote(user.server_name()) {
+        let mut fields = remote(&state, &user, Some(&key)).await?;
+        let value = fields.remove(&key).ok_or_else(|| ApiError::not_found("the profile does not have this field"))?;
+        return Ok(Json(Fields::from([(key, value)])));
+    }
     let profile = state.accounts.profile(&user)?.ok_or_else(|| ApiError::not_found("there is no such user"))?;
     let value = profile.get(&key).ok_or_else(|| ApiError::not_found("the profile does not have this field"))?;
     let value = raw(value.clone())?;

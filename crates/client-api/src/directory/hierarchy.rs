@@ -11,12 +11,12 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Within};
 use face::shown::Summary;
-use records::View;
+use records::Membership;
 use rooms::{RoomReader, StoredEvent};
-use ruma::{OwnedRoomId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How many rooms a page has if the client doesn't say.
@@ -29,6 +29,10 @@ const DEPTH_MAX: u32 = 50;
 const LOOKED_AT_MAX: usize = 5_000;
 /// How many children of one space are looked at.
 const CHILDREN_MAX: usize = 1_000;
+/// For how many rooms other servers are asked by one request.
+const ASKED_MAX: usize = 20;
+/// How many servers are named for one child.
+const VIA_MAX: usize = 10;
 /// The longest `order` of a child, in bytes.
 const ORDER_BYTES_MAX: usize = 50;
 
@@ -67,15 +71,10 @@ pub(super) async fn hierarchy(
     state.limit(Class::Other, &session)?;
     let Query(params) = params.map_err(|error| ApiError::invalid_param(error.body_text()))?;
     let (place, limit) = read(&params)?;
-    let view = state.records.view();
-    let may_view = match state.rooms.reader_by_id(&view, &room_id)? {
-        Some(reader) => reader.may_preview(Some(&session.user_id))?,
-        None => false,
-    };
-    if !may_view {
-        return Err(ApiError::forbidden("you are not allowed to view this room"));
-    }
-    walk(&state, &view, &session.user_id, room_id, place, limit).map(Json)
+    let mut walk = Walk { state: &state, user: &session.user_id, place, told: HashMap::new(), asked: 0 };
+    let root = walk.step(&room_id, &[]).await?;
+    let root = root.ok_or_else(|| ApiError::forbidden("you are not allowed to view this room"))?;
+    walk.go(room_id, root, limit).await.map(Json)
 }
 
 fn read(params: &Params) -> Result<(Place, usize), ApiError> {
@@ -123,49 +122,167 @@ fn read_token(token: &str) -> Option<Place> {
     parts.next().is_none().then_some(Place { suggested_only, max_depth, had })
 }
 
-fn walk(
-    state: &State,
-    view: &View,
-    user: &UserId,
-    root: OwnedRoomId,
+/// A walk through a tree of rooms.
+struct Walk<'a> {
+    state: &'a State,
+    user: &'a UserId,
     place: Place,
-    limit: usize,
-) -> Result<Answer, ApiError> {
-    let mut rooms = Vec::new();
-    let mut looked_at = HashSet::new();
-    let mut had = 0;
-    let mut to_visit = vec![(root, 0)];
-    while let Some((room_id, depth)) = to_visit.pop() {
-        if looked_at.contains(&room_id) || looked_at.len() >= LOOKED_AT_MAX {
-            continue;
+    /// What other servers have told of rooms beside the one that they were asked for.
+    told: HashMap<OwnedRoomId, Box<RawValue>>,
+    /// How many rooms other servers were asked for.
+    asked: usize,
+}
+
+/// A room of the tree.
+struct Step {
+    shown: Box<RawValue>,
+    children: Vec<(OwnedRoomId, Vec<OwnedServerName>)>,
+}
+
+/// What this server alone can say of a room.
+enum Local {
+    /// It may be shown.
+    Known(Step),
+    /// The user may not know of it.
+    Hidden,
+    /// Others may know more.
+    Unknown,
+}
+
+impl Walk<'_> {
+    async fn go(&mut self, root: OwnedRoomId, first: Step, limit: usize) -> Result<Answer, ApiError> {
+        let mut rooms = Vec::new();
+        let mut looked_at = HashSet::new();
+        let mut had = 0;
+        let mut first = Some(first);
+        let mut to_visit = vec![(root, Vec::new(), 0)];
+        while let Some((room_id, via, depth)) = to_visit.pop() {
+            if looked_at.contains(&room_id) || looked_at.len() >= LOOKED_AT_MAX {
+                continue;
+            }
+            let step = match first.take() {
+                Some(step) => Some(step),
+                None => self.step(&room_id, &via).await?,
+            };
+            looked_at.insert(room_id);
+            let Some(step) = step else { continue };
+            if rooms.len() == limit {
+                let next_batch = Some(token(Place { had, ..self.place }));
+                return Ok(Answer { rooms, next_batch });
+            }
+            had += 1;
+            if had > self.place.had {
+                rooms.push(step.shown);
+            }
+            if depth < self.place.max_depth {
+                to_visit.extend(step.children.into_iter().rev().map(|(child, via)| (child, via, depth + 1)));
+            }
         }
-        let reader = state.rooms.reader_by_id(view, &room_id)?;
-        looked_at.insert(room_id);
-        // What is not known here would have to be asked for elsewhere.
-        let Some(reader) = reader else { continue };
-        if !reader.may_preview(Some(user))? {
-            continue;
-        }
-        if rooms.len() == limit {
-            let next_batch = Some(token(Place { had, ..place }));
-            return Ok(Answer { rooms, next_batch });
-        }
-        had += 1;
-        let is_wanted = had > place.had;
-        let children = children(&reader, place.suggested_only)?;
-        if is_wanted {
-            rooms.push(show(&reader, &children)?);
-        }
-        if depth < place.max_depth {
-            to_visit.extend(children.into_iter().rev().map(|child| (child.room_id, depth + 1)));
-        }
+        Ok(Answer { rooms, next_batch: None })
     }
-    Ok(Answer { rooms, next_batch: None })
+
+    /// A room as the user may know it, from this server if it is in it, else from others.
+    async fn step(&mut self, room_id: &RoomId, via: &[OwnedServerName]) -> Result<Option<Step>, ApiError> {
+        match self.local(room_id)? {
+            Local::Known(step) => return Ok(Some(step)),
+            Local::Hidden => return Ok(None),
+            Local::Unknown => {}
+        }
+        let told = match self.told.remove(room_id) {
+            Some(told) => Some(told),
+            None => self.ask(room_id, via).await?,
+        };
+        told.map(|told| self.remote(room_id, told)).transpose().map(Option::flatten)
+    }
+
+    fn local(&self, room_id: &RoomId) -> Result<Local, ApiError> {
+        let view = self.state.records.view();
+        let Some(reader) = self.state.rooms.reader_by_id(&view, room_id)? else { return Ok(Local::Unknown) };
+        if reader.may_preview(Some(self.user))? {
+            let children = children(&reader, self.place.suggested_only)?;
+            let shown = show(&reader, &children)?;
+            let children = children.into_iter().map(|child| (child.room_id, child.via)).collect();
+            return Ok(Local::Known(Step { shown, children }));
+        }
+        Ok(if self.state.rooms.takes_part(&view, room_id)? { Local::Hidden } else { Local::Unknown })
+    }
+
+    async fn ask(&mut self, room_id: &RoomId, via: &[OwnedServerName]) -> Result<Option<Box<RawValue>>, ApiError> {
+        #[derive(Deserialize)]
+        struct Told {
+            room: Box<RawValue>,
+            #[serde(default)]
+            children: Vec<Box<RawValue>>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            room_id: OwnedRoomId,
+        }
+        if self.asked >= ASKED_MAX {
+            return Ok(None);
+        }
+        self.asked += 1;
+        let answer = match self.state.federation.hierarchy(room_id, via, self.place.suggested_only).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%room_id, %error, "nobody tells of a room of a space");
+                None
+            }
+        };
+        let Some(Ok(told)) = answer.map(|answer| serde_json::from_slice::<Told>(&answer)) else { return Ok(None) };
+        for child in told.children.into_iter().take(CHILDREN_MAX) {
+            if let Ok(Named { room_id }) = serde_json::from_str(child.get()) {
+                self.told.entry(room_id).or_insert(child);
+            }
+        }
+        Ok(serde_json::from_str::<Named>(told.room.get())
+            .is_ok_and(|named| named.room_id == room_id)
+            .then_some(told.room))
+    }
+
+    /// What another server has told of a room, if the user may know of it.
+    fn remote(&self, room_id: &RoomId, told: Box<RawValue>) -> Result<Option<Step>, ApiError> {
+        #[derive(Deserialize)]
+        struct Room {
+            join_rule: Option<String>,
+            #[serde(default)]
+            world_readable: bool,
+            #[serde(default)]
+            allowed_room_ids: Vec<OwnedRoomId>,
+            #[serde(default)]
+            children_state: Vec<Link>,
+        }
+        #[derive(Deserialize)]
+        struct Link {
+            state_key: OwnedRoomId,
+            content: Via,
+        }
+        #[derive(Deserialize)]
+        struct Via {
+            #[serde(default)]
+            via: Vec<OwnedServerName>,
+        }
+        let Ok(room) = serde_json::from_str::<Room>(told.get()) else { return Ok(None) };
+        let view = self.state.records.view();
+        let open = matches!(room.join_rule.as_deref(), None | Some("public" | "knock" | "knock_restricted"));
+        let membership = |room_id: &RoomId| -> Result<Option<Membership>, ApiError> {
+            let Some(num) = view.room_num(room_id)? else { return Ok(None) };
+            Ok(view.membership(self.user, num)?.map(|(_, record)| record.membership))
+        };
+        let mut may_know = open || room.world_readable || membership(room_id)? == Some(Membership::Invite);
+        for allowed in room.allowed_room_ids.iter().take(CHILDREN_MAX) {
+            may_know = may_know || membership(allowed)? == Some(Membership::Join);
+        }
+        let children = room.children_state.into_iter().take(CHILDREN_MAX);
+        let children = children.map(|link| (link.state_key, link.content.via)).collect();
+        Ok(may_know.then_some(Step { shown: told, children }))
+    }
 }
 
 /// A room in a space.
 struct Child {
     room_id: OwnedRoomId,
+    via: Vec<OwnedServerName>,
     order: Option<String>,
     event: Arc<StoredEvent>,
 }
@@ -216,7 +333,8 @@ fn child(event: Arc<StoredEvent>, suggested_only: bool) -> Option<Child> {
     let order = content.order.as_ref().and_then(serde_json::Value::as_str).filter(|order| is_valid(order));
     let order = order.map(ToOwned::to_owned);
     let room_id = event.pdu.state_key()?.try_into().ok()?;
-    Some(Child { room_id, order, event })
+    let via = content.via.iter().filter_map(|server| OwnedServerName::try_from(server.as_str()).ok()).take(VIA_MAX);
+    Some(Child { room_id, via: via.collect(), order, event })
 }
 
 fn show(reader: &RoomReader, children: &[Child]) -> Result<Box<RawValue>, ApiError> {

@@ -13,10 +13,11 @@ use axum::extract::{Query, State as Within};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use face::shown::PublicRoom;
+use federation::{FederationError, PeerError};
 use records::{Listed, ListedPlace, RoomSummary};
 use rooms::ListFilter;
-use ruma::OwnedServerName;
-use serde::Deserialize;
+use ruma::{OwnedServerName, ServerName};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use store::Direction;
@@ -45,7 +46,7 @@ pub(super) struct SearchQuery {
 }
 
 /// The body of `POST /publicRooms`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub(super) struct Search {
     limit: Option<i64>,
     since: Option<String>,
@@ -54,7 +55,7 @@ pub(super) struct Search {
     third_party_instance_id: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, Serialize)]
 struct Filter {
     generic_search_term: Option<String>,
     room_types: Option<Vec<Option<String>>>,
@@ -69,7 +70,10 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     admit(&state, session.as_ref(), address)?;
     let Query(query) = query.map_err(|error| ApiError::invalid_param(error.body_text()))?;
-    check_server(&state, query.server)?;
+    if let Some(server) = other_server(&state, query.server)? {
+        let body = json!({ "limit": query.limit, "since": query.since });
+        return elsewhere(&state, &server, body).await;
+    }
     page(&state, query.limit, query.since.as_deref(), None).await
 }
 
@@ -83,21 +87,34 @@ pub(super) async fn search(
 ) -> Result<Json<Value>, ApiError> {
     admit(&state, Some(&session), address)?;
     let Query(query) = query.map_err(|error| ApiError::invalid_param(error.body_text()))?;
-    check_server(&state, query.server)?;
+    if let Some(server) = other_server(&state, query.server)? {
+        return elsewhere(&state, &server, json!(search)).await;
+    }
     check_network(&search)?;
     let filter = filter(search.filter.unwrap_or_default())?;
     page(&state, search.limit, search.since.as_deref(), filter).await
 }
 
-/// The list of another server would take asking it.
-fn check_server(state: &State, server: Option<String>) -> Result<(), ApiError> {
-    let Some(server) = server.filter(|server| !server.is_empty()) else { return Ok(()) };
+/// The server whose list is asked for, if it is not this one.
+fn other_server(state: &State, server: Option<String>) -> Result<Option<OwnedServerName>, ApiError> {
+    let Some(server) = server.filter(|server| !server.is_empty()) else { return Ok(None) };
     let server = OwnedServerName::try_from(server)
         .map_err(|_| ApiError::invalid_param("`server` must be the name of a server"))?;
-    if server == state.server_name {
-        return Ok(());
+    Ok(Some(server).filter(|server| state.federation.is_remote(server)))
+}
+
+/// A page of another server's list.
+async fn elsewhere(state: &State, server: &ServerName, mut body: Value) -> Result<Json<Value>, ApiError> {
+    if let Some(body) = body.as_object_mut() {
+        body.retain(|_, value| !value.is_null());
     }
-    Err(ApiError::not_found(format!("the server {server} cannot be reached")))
+    match state.federation.public_rooms(server, &body).await {
+        Ok(page) => Ok(Json(page)),
+        Err(FederationError::Peer(PeerError::Unreachable(_))) => {
+            Err(ApiError::not_found(format!("the server {server} cannot be reached")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// There are no third-party networks here. All of them together are the rooms that there are.

@@ -55,7 +55,7 @@ pub(super) async fn messages(
     let limit = u64::from(request.limit).min(request.filter.limit.map_or(EVENTS_MAX, u64::from));
     let events_max = usize::try_from(limit.clamp(1, EVENTS_MAX)).unwrap_or(usize::MAX);
 
-    let access = Access::of(&state, &session, &request.room_id)?;
+    let mut access = Access::of(&state, &session, &request.room_id)?;
     let newest = access.up_to();
     let range = match request.dir {
         Dir::Backward => Piece {
@@ -69,12 +69,18 @@ pub(super) async fn messages(
             direction: Direction::Forward,
         },
     };
-    let page = page(
-        &access,
-        &Matcher::of_room_events(&request.filter).with_relations(relation_filter(&uri)?),
-        range,
-        events_max,
-    )?;
+    let matcher = Matcher::of_room_events(&request.filter).with_relations(relation_filter(&uri)?);
+    let mut found = page(&access, &matcher, range, events_max)?;
+    // What is known of the room ends here; others may know what came before.
+    if request.dir == Dir::Backward && found.rest.is_none() && found.seen.len() < events_max && to.is_none() {
+        drop(access);
+        let fetched = state.federation.backfill(&room_id, events_max).await?;
+        access = Access::of(&state, &session, &request.room_id)?;
+        if fetched {
+            found = page(&access, &matcher, range, events_max)?;
+        }
+    }
+    let page = found;
     let members = if is_lazy(&request.filter) {
         // As the newest event left them: by then all senders had joined.
         let newest = page.seen.iter().max_by_key(|seen| seen.event.order);

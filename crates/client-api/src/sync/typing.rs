@@ -31,6 +31,7 @@ pub(super) async fn typing(
     state.limit(Class::Other, &session)?;
     let typing = request.typing.then(|| request.timeout.map(Duration::from_millis));
     state.syncs.typing(&user, &room_id, typing)?;
+    state.federation.tell_typing(&room_id, &user, request.typing)?;
     state.syncs.acts(&session.user_id, &session.device_id)?;
     Ok(Json(json!({})))
 }

@@ -39,7 +39,10 @@ pub(super) async fn follow(inner: Weak<Inner>) {
         let federation = Federation(strong);
         newest.mark_unchanged();
         match federation.route_new(followed) {
-            Ok(stamp) => followed = stamp,
+            Ok(stamp) => {
+                followed = stamp;
+                federation.0.outbox.routed.store(stamp.0, std::sync::atomic::Ordering::SeqCst);
+            }
             Err(error) => {
                 tracing::error!(%error, "the log can't be read, so other servers are not told");
                 tokio::time::sleep(RETRY).await;

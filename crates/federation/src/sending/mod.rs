@@ -14,11 +14,12 @@ mod route;
 mod transaction;
 
 use crate::Federation;
-use base::{EventNum, RoomNum, UnixMillis};
+use base::{EventNum, RoomNum, Stamp, UnixMillis};
 use dashmap::DashMap;
 use destination::Destination;
 use ruma::{OwnedServerName, OwnedUserId, ServerName};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
@@ -60,6 +61,8 @@ pub(crate) struct Outbox {
     /// Somebody waits for a shorter time than before.
     woken: Notify,
     permits: Arc<Semaphore>,
+    /// Up to which stamp everything was given to the queues.
+    routed: AtomicU64,
 }
 
 impl Default for Outbox {
@@ -69,6 +72,7 @@ impl Default for Outbox {
             waiting: Mutex::default(),
             woken: Notify::new(),
             permits: Arc::new(Semaphore::new(SENDING_MAX)),
+            routed: AtomicU64::new(0),
         }
     }
 }
@@ -113,6 +117,12 @@ impl Federation {
             destination.reset();
             self.drive(&destination);
         }
+    }
+
+    /// Up to where everything that happened was given to the servers' queues.
+    #[must_use]
+    pub fn routed(&self) -> Stamp {
+        Stamp(self.0.outbox.routed.load(Ordering::SeqCst))
     }
 
     /// How many servers don't have everything that is for them.

@@ -4,3 +4,4 @@ mod entering;
 mod net;
 mod receiving;
 mod sending;
+mod simulation;

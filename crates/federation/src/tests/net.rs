@@ -26,6 +26,8 @@ pub(crate) struct Net {
     keys: RwLock<PublicKeyMap>,
     /// What was asked, as `from to path`.
     pub asked: Mutex<Vec<String>>,
+    /// What decides which requests and answers are lost; nothing while all arrive.
+    pub faults: Mutex<Option<SeededRandom>>,
     /// Paths that are not answered.
     pub silent: Mutex<Vec<String>>,
 }
@@ -54,11 +56,31 @@ impl Peers for Line {
             if self.net.silent.lock().unwrap().iter().any(|part| call.path_and_query.contains(part)) {
                 return Err(PeerError::Unreachable("silent".to_owned()));
             }
+            let fault = self.net.fault();
+            match fault {
+                Fault::Lost => return Err(PeerError::Unreachable("lost".to_owned())),
+                Fault::Late => tokio::time::sleep(std::time::Duration::from_millis(3)).await,
+                Fault::None | Fault::Unanswered | Fault::Doubled => {}
+            }
             let server = self.net.servers.get(to).map(|server| server.clone());
             let server = server.ok_or_else(|| PeerError::Unreachable(to.to_string()))?;
-            server.answer(&self.from, call).await.map(|value| Bytes::from(value.to_string()))
+            if fault == Fault::Doubled {
+                drop(server.answer(&self.from, call.clone()).await);
+            }
+            let answer = server.answer(&self.from, call).await.map(|value| Bytes::from(value.to_string()));
+            if fault == Fault::Unanswered { Err(PeerError::Unreachable("no answer".to_owned())) } else { answer }
         })
     }
+}
+
+/// What the network does to a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Lost,
+    Unanswered,
+    Doubled,
+    Late,
 }
 
 struct AllKeys(Arc<Net>);
@@ -100,6 +122,20 @@ impl Net {
             Server { name: name.clone(), rooms, records, federation, key, edus: Arc::default(), clock: fake_clock };
         self.servers.insert(name, server.clone());
         server
+    }
+
+    fn fault(&self) -> Fault {
+        let faults = self.faults.lock().unwrap();
+        let Some(random) = &*faults else { return Fault::None };
+        let mut byte = [0];
+        random.fill(&mut byte);
+        match byte[0] % 10 {
+            0 | 1 => Fault::Lost,
+            2 => Fault::Unanswered,
+            3 => Fault::Doubled,
+            4 | 5 => Fault::Late,
+            _ => Fault::None,
+        }
     }
 
     pub fn count(&self, part: &str) -> usize {

@@ -127,6 +127,15 @@ impl Syncs {
         self.0.change_presence(user, |users, stored, now| users.acts(user, device_id, stored, now))
     }
 
+    /// The presence of a user, for other servers, which show it to those who share a room with the user.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError::Internal`].
+    pub fn presence_for_servers(&self, user: &UserId) -> Result<Presence, SyncError> {
+        self.presence(user, user)
+    }
+
     /// The presence of a user, for one who asks: themselves, or somebody who shares a room with them.
     ///
     /// # Errors

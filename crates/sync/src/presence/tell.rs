@@ -40,6 +40,8 @@ impl Inner {
         let (mut telling, mut told) = (Telling::default(), Vec::new());
         let mut changes = self.records.changes(&view);
         for (user, record) in changed {
+            // Nobody may be listening.
+            let _listeners = self.presence_changed.send(user.clone());
             told.push((self.listeners(&view, &user, &mut telling)?, user.clone()));
             if view.presence(&user)?.as_ref() != Some(&record) {
                 changes.put_presence(&user, &record);

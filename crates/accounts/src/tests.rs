@@ -315,13 +315,13 @@ async fn a_user_has_only_so_many_pieces_of_account_data() {
     let agency = agency(|_| {}).await;
     let user = agency.user("alice").await;
     for number in 0..ACCOUNT_DATA_ENTRIES_MAX {
-        agency.accounts.set_account_data(&user, None, &number.to_string(), "{}").await.unwrap();
+        agency.accounts.set_account_data(&user, None, &number.to_string(), "{\"n\":1}").await.unwrap();
     }
-    let refused = agency.accounts.set_account_data(&user, None, "more", "{}").await;
+    let refused = agency.accounts.set_account_data(&user, None, "more", "{\"n\":1}").await;
     assert!(matches!(refused, Err(Error::TooLarge(_))));
     agency.accounts.set_account_data(&user, None, "7", "{\"n\":1}").await.unwrap();
     let bob = agency.user("bob").await;
-    agency.accounts.set_account_data(&bob, None, "more", "{}").await.unwrap();
+    agency.accounts.set_account_data(&bob, None, "more", "{\"n\":1}").await.unwrap();
 }
 
 #[tokio::test]

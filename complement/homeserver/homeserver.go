@@ -288,6 +288,16 @@ text_mentions = true
 [agency.clients.limits]
 enabled = false
 
+# The suite asks for files at the old endpoints too, and for previews of pages that it serves itself.
+[agency.media]
+legacy = "open"
+
+[agency.media.previews]
+enabled = true
+
+[agency.outgoing]
+allowed_ranges = ["127.0.0.0/8"]
+
 [memory]
 budget = "64 MiB"
 

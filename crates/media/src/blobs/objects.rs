@@ -40,6 +40,8 @@ impl Objects {
     }
 
     pub(crate) fn s3(config: &S3) -> io::Result<Self> {
+        // The client within asks for the process's own cryptography. Whoever was first has chosen the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&config.bucket)
             .with_region(&config.region)

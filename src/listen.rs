@@ -13,13 +13,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,6 +47,8 @@ pub(crate) struct Connections {
     http2: http2::Builder<TokioExecutor>,
     slots: Arc<Semaphore>,
     head_timeout: Duration,
+    /// How long a client may take nothing of an answer that waits for it.
+    stall_timeout: Duration,
     tracker: TaskTracker,
     stopping: CancellationToken,
     /// Cancelled when connections have had their time.
@@ -74,6 +77,7 @@ impl Connections {
             http2,
             slots: Arc::new(Semaphore::new(slots)),
             head_timeout: limits.head_timeout,
+            stall_timeout: limits.request_timeout,
             tracker: TaskTracker::new(),
             stopping,
             cut: CancellationToken::new(),
@@ -177,6 +181,9 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
+/// A stream to a client who has to take what is sent within a time.
+type Patient = Pin<Box<TimeoutStream<TcpStream>>>;
+
 /// One connection.
 struct Connection {
     shared: Arc<Connections>,
@@ -191,11 +198,15 @@ impl Connection {
     async fn serve(self: Arc<Self>, stream: TcpStream, certificates: Option<Arc<Certificates>>) {
         // Answers are written whole, so waiting for more of them only costs time.
         let _ = stream.set_nodelay(true);
+        // Who asks and does not read what is answered is cut off: the answer is memory that others need.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.shared.stall_timeout));
+        let stream = Box::pin(stream);
         // What is rare or large is in a box of its own, so that a plain idle connection is small.
         if let Some(certificates) = certificates {
             return Box::pin(self.serve_tls(stream, certificates)).await;
         }
-        match tokio::time::timeout(self.shared.head_timeout, speaks_http2(&stream)).await {
+        match tokio::time::timeout(self.shared.head_timeout, speaks_http2(stream.get_ref())).await {
             Ok(Ok(true)) => Box::pin(self.serve_http2(stream)).await,
             Ok(Ok(false)) => self.serve_http1(stream).await,
             Ok(Err(error)) => self.refused("first request", &error),
@@ -203,7 +214,7 @@ impl Connection {
         }
     }
 
-    async fn serve_tls(self: Arc<Self>, stream: TcpStream, certificates: Arc<Certificates>) {
+    async fn serve_tls(self: Arc<Self>, stream: Patient, certificates: Arc<Certificates>) {
         let handshake = TlsAcceptor::from(certificates.current()).accept(stream);
         match tokio::time::timeout(self.shared.head_timeout, handshake).await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => self.serve_http2(stream).await,

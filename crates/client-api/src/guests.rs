@@ -16,7 +16,7 @@ pub(crate) fn may_ask(method: &Method, path: &str) -> bool {
     match method.as_str() {
         "GET" => matches!(
             *segments,
-            ["sync" | "events" | "devices"]
+            ["sync" | "events" | "devices" | "capabilities"]
                 | ["rooms", _, "messages" | "members" | "initialSync" | "state"]
                 | ["rooms", _, "state" | "context" | "event", _]
                 | ["rooms", _, "state", _, _]
@@ -26,7 +26,9 @@ pub(crate) fn may_ask(method: &Method, path: &str) -> bool {
                 | ["voip", "turnServer"]
                 | ["devices", _]
         ),
-        "POST" => matches!(*segments, ["rooms", _, "join" | "leave"] | ["keys", "upload" | "query" | "claim"]),
+        "POST" => {
+            matches!(*segments, ["rooms", _, "join" | "leave"] | ["join", _] | ["keys", "upload" | "query" | "claim"])
+        }
         "PUT" => matches!(
             *segments,
             ["rooms", _, "send" | "state", _, _]

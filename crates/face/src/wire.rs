@@ -26,7 +26,7 @@ pub trait BodyLimit: Send + Sync + 'static {
 ///
 /// - A body that is not JSON: 400 `M_NOT_JSON`. JSON of another shape, or nested deeper than
 ///   [`JSON_DEPTH_MAX`]: 400 `M_BAD_JSON`. A body that is too large: 413 `M_TOO_LARGE`. No body at all counts
-///   as `{}`.
+///   as `{}`, but for `PUT`, which would put nothing in the place of what is there.
 /// - A parameter of the path or the query that is wrong: 400 `M_INVALID_PARAM`; one that is missing: 400
 ///   `M_MISSING_PARAM`.
 ///
@@ -42,6 +42,9 @@ impl<T: IncomingRequest, S: BodyLimit> FromRequest<Arc<S>> for Wire<T> {
         let args = path_args(&mut parts, state).await?;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let body = read(body, state.body_bytes_max()).await?;
+        if body.is_empty() && parts.method == http::Method::PUT {
+            return Err(ApiError::not_json("what is to be put there is missing: the body is empty"));
+        }
         // Clients leave out a body that has no required field.
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
         let request = http::Request::from_parts(parts, body);
@@ -87,7 +90,11 @@ impl<T: DeserializeOwned, S: BodyLimit> FromRequest<Arc<S>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &Arc<S>) -> Result<Self, ApiError> {
+        let is_put = request.method() == http::Method::PUT;
         let body = read(request.into_body(), state.body_bytes_max()).await?;
+        if body.is_empty() && is_put {
+            return Err(ApiError::not_json("what is to be put there is missing: the body is empty"));
+        }
         let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
         // Raw JSON is passed on as it came: others must be able to read all of it, halves of surrogate pairs and
         // numbers beyond measure are no good to them.

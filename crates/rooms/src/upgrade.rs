@@ -31,6 +31,8 @@ const BANS_MAX: usize = 10_000;
 const CHILDREN_MAX: usize = 10_000;
 /// How many aliases move.
 const ALIASES_MAX: usize = 1_000;
+/// For how long an upgrade that is asked for again, by the same user and to the same version, is the same one.
+const REPEATED_WITHIN_MILLIS: u64 = 60_000;
 /// How often the new room is dated a little later because there is one with its id.
 const ATTEMPTS_MAX: u64 = 32;
 /// The level of those who had power without limit, in versions that have no such power.
@@ -143,6 +145,9 @@ impl Work {
     pub fn upgrade(&mut self, upgrade: &Upgrade) -> Result<OwnedRoomId, RoomError> {
         let rules = rules::room_rules(&upgrade.version)
             .ok_or_else(|| RoomError::UnsupportedVersion(upgrade.version.to_string()))?;
+        if let Some(done) = self.upgraded_just_now(upgrade)? {
+            return Ok(done);
+        }
         // Whoever may not do it shall not make us look at all of the room.
         self.tombstone(&upgrade.sender, &self.loaded.head.room_id.clone())?;
         let old = self.old(&upgrade.sender)?;
@@ -165,6 +170,26 @@ impl Work {
         let moved = self.move_over(upgrade, old, new, &tombstone);
         self.is_broken |= moved.is_err();
         moved.map(|()| new_id)
+    }
+
+    /// What the same user has just replaced the room by, with a room of the same version: a request that comes twice is
+    /// meant once.
+    fn upgraded_just_now(&mut self, upgrade: &Upgrade) -> Result<Option<OwnedRoomId>, RoomError> {
+        let Some((_, tombstone)) = self.current(&(StateEventType::RoomTombstone, String::new()))? else {
+            return Ok(None);
+        };
+        let age = self.now.0.saturating_sub(u64::from(tombstone.origin_server_ts().0));
+        if *tombstone.sender() != upgrade.sender || age > REPEATED_WITHIN_MILLIS {
+            return Ok(None);
+        }
+        let replacement = object(tombstone.content()).and_then(|mut content| content.remove("replacement_room"));
+        let replacement = replacement.and_then(|id| OwnedRoomId::try_from(id.as_str()?).ok());
+        let Some(replacement) = replacement else { return Ok(None) };
+        let Some(num) = self.changes.room_num(&replacement)? else { return Ok(None) };
+        // One of this very run has no head to be seen yet.
+        let head = self.changes.view().room_head(num)?;
+        let is_same = head.is_none_or(|head| head.version == upgrade.version);
+        Ok(is_same.then_some(replacement))
     }
 
     fn move_over(&mut self, upgrade: &Upgrade, old: Old, new: Work, tombstone: &Change) -> Result<(), RoomError> {

@@ -668,6 +668,7 @@ impl Work {
     fn redact(&mut self, target: &EventId, by: EventNum) -> Result<(), RoomError> {
         let Some(num) = self.changes.event_num(target)? else { return Ok(()) };
         self.listing.note_all();
+        self.guests_changed |= self.loaded.head.state.get(&self.changes, GUEST_ACCESS, "")? == Some(num);
         if let Some(added) = self.added.iter_mut().find(|added| added.num == num) {
             // It is of this very run: its place has no number yet, so it is written again as it was.
             let pdu = redaction::redact(&added.pdu, &self.loaded.room.rules).map_err(RoomError::internal)?;

@@ -94,6 +94,22 @@ async fn guests_enter_rooms_that_let_them_in_and_leave_those_that_do_so_no_more(
 }
 
 #[tokio::test]
+async fn a_guest_has_to_leave_when_what_let_them_in_is_redacted() {
+    let server = with_guests().await;
+    let (alice, guest) = (server.user("alice").await, guest(&server).await);
+    let room = room(&server, &alice, "can_join").await;
+    let joined = server.post(&format!("/_matrix/client/v3/join/{room}"), Some(&guest.token), &json!({})).await.ok();
+    assert_eq!(joined["room_id"], room);
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.guest_access?format=event");
+    let event = server.get(&path, Some(&alice.token)).await.ok()["event_id"].as_str().unwrap().to_owned();
+    let path = format!("/_matrix/client/v3/rooms/{room}/redact/{event}/1");
+    server.put(&path, Some(&alice.token), &json!({})).await.ok();
+    while membership(&server, &alice, &room, &guest).await != "leave" {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_guest_becomes_a_user_by_registering() {
     let server = with_guests().await;
     let (alice, guest, other) = (server.user("alice").await, guest(&server).await, guest(&server).await);

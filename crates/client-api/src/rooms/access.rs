@@ -67,6 +67,22 @@ impl<'a> Access<'a> {
         Ok(Self { reader, standing, state, user, device, ignored })
     }
 
+    /// The room, for a look at single events, which may be for those who have never been in it: they were invited and
+    /// saw what came, or everybody did then (client-server API, "Room history visibility", "Server behaviour").
+    pub fn to_event(state: &'a State, session: &'a Session, room_id: &RoomId) -> Result<Self, ApiError> {
+        let view = state.records.view();
+        let reader = state.rooms.reader_by_id(&view, room_id)?.ok_or_else(not_in_room)?;
+        let user = &*session.user_id;
+        let standing = match standing(&reader, user)? {
+            Some(standing) => standing,
+            None if reader.membership(user)?.is_some_and(|(_, record)| record.forgotten) => return Err(not_in_room()),
+            None => Standing::Peeking,
+        };
+        let ignored = view.account_data(user, None, IGNORED_USER_LIST)?;
+        let ignored = IgnoredUsers::of_content(ignored.as_deref());
+        Ok(Self { reader, standing, state, user, device: Some(&session.device_id), ignored })
+    }
+
     /// The state of the room as the user may know it.
     pub fn room_state(&self) -> StateRoot {
         match self.standing {

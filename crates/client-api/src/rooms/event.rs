@@ -17,7 +17,7 @@ pub(super) async fn event(
     Args((room_id, event_id)): Args<(OwnedRoomId, OwnedEventId)>,
 ) -> Result<Json<Box<RawValue>>, ApiError> {
     // To those outside of the room, its events don't exist either.
-    let access = Access::of(&state, &session, &room_id).map_err(|error| match error {
+    let access = Access::to_event(&state, &session, &room_id).map_err(|error| match error {
         error if error.is_internal() => error,
         _ => ApiError::not_found("the event is not known here"),
     })?;
@@ -37,7 +37,7 @@ pub(super) async fn anywhere(
     let (_, record) = view.event(num)?.ok_or_else(unknown)?;
     let room_id = view.room_head(record.room)?.ok_or_else(unknown)?.room_id;
     drop(view);
-    let access = Access::of(&state, &session, &room_id).map_err(|error| match error {
+    let access = Access::to_event(&state, &session, &room_id).map_err(|error| match error {
         error if error.is_internal() => error,
         _ => unknown(),
     })?;

@@ -3,7 +3,7 @@
 use super::SlidingForm;
 use super::answer::Look;
 use super::required::differences;
-use super::room::{Place, RoomResult, Scope, remember_timeline};
+use super::room::{Place, RoomResult, Scope, remember_timeline, text_of_state};
 use crate::SyncError;
 use crate::assemble::{Seen, Sight};
 use base::{Order, Stamp};
@@ -59,6 +59,10 @@ impl<'a> Look<'a> {
         };
         let scope = Scope { at, changes: &changes, window: Some(&window), is_initial: told.is_initial };
         (told.required, told.removed) = self.required(reader, place, &scope, sent)?;
+        if told.is_initial {
+            told.texts.push(("name", text_of_state(reader, at, "m.room.name", "name")?));
+            told.texts.push(("avatar", text_of_state(reader, at, "m.room.avatar", "url")?));
+        }
         told.window = Some(window);
         Ok(Some(told))
     }

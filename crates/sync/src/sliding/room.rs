@@ -146,7 +146,7 @@ impl<'a> Look<'a> {
         let changes = match known {
             Some(known) if looks => {
                 let from = state_known(reader, window.as_ref().filter(|_| !gap && !is_expanded), known)?;
-                differences(reader, from, to)?
+                with_redacted(reader, window.as_ref(), to, differences(reader, from, to)?)?
             }
             _ => Vec::new(),
         };
@@ -499,6 +499,28 @@ fn state_known(reader: &RoomReader, goes_on: Option<&Window<Seen>>, known: Stamp
     }
 }
 
+/// The differences, and with them the state whose event was redacted by one of a window: it is the same event, and
+/// says something else now.
+fn with_redacted(
+    reader: &RoomReader,
+    window: Option<&Window<Seen>>,
+    to: StateRoot,
+    mut changes: Vec<Difference>,
+) -> Result<Vec<Difference>, SyncError> {
+    let events = window.into_iter().flat_map(|window| &window.events);
+    for target in events.filter_map(|seen| seen.event.pdu.redacts()) {
+        let Some(target) = reader.event_by_id(target)? else { continue };
+        let (kind, num) = (target.pdu.kind_str(), target.num);
+        let Some(state_key) = target.pdu.state_key() else { continue };
+        let is_told = changes.iter().any(|change| change.kind == kind && change.state_key == state_key);
+        if !is_told && to.get(reader.view(), kind, state_key)? == Some(num) {
+            let (kind, state_key) = (kind.to_owned(), state_key.to_owned());
+            changes.push(Difference { kind, state_key, before: Some(num), after: Some(num) });
+        }
+    }
+    Ok(changes)
+}
+
 /// Whether the client misses events between what it knows and a window.
 pub(super) fn has_gap(window: Option<&Window<Seen>>, known: Option<Stamp>) -> bool {
     let Some((window, known)) = window.zip(known) else { return false };
@@ -528,7 +550,12 @@ fn users_of(window: &Window<Seen>) -> BTreeSet<String> {
 }
 
 /// A text in the content of a state event; none if it is not there or empty.
-fn text_of_state(reader: &RoomReader, at: StateRoot, kind: &str, field: &str) -> Result<Option<String>, SyncError> {
+pub(super) fn text_of_state(
+    reader: &RoomReader,
+    at: StateRoot,
+    kind: &str,
+    field: &str,
+) -> Result<Option<String>, SyncError> {
     let Some(event) = reader.state_event(at, kind, "")? else { return Ok(None) };
     let content = serde_json::from_str::<serde_json::Value>(event.pdu.content().get()).unwrap_or_default();
     Ok(content.get(field).and_then(|text| text.as_str()).filter(|text| !text.is_empty()).map(ToOwned::to_owned))

@@ -221,3 +221,23 @@ async fn a_redaction_can_be_sent_like_any_event_in_every_version() {
         assert_eq!(event(&json!(said)).await.ok()["content"], json!({}));
     }
 }
+
+#[tokio::test]
+async fn what_is_put_must_be_there() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let room = server.room(&alice, json!({"topic": "T"})).await;
+    let account_data = format!("/user/{}/account_data/m.direct", alice.id);
+    for path in [
+        format!("/rooms/{room}/state/m.room.topic/"),
+        format!("/rooms/{room}/send/m.room.message/1"),
+        account_data,
+        format!("/rooms/{room}/redact/$e/1"),
+    ] {
+        let answer = server.request(Some(&alice), http::Method::PUT, &path, String::new()).await;
+        answer.refused(400, "M_NOT_JSON");
+    }
+    assert_eq!(server.state(&alice, &room, "m.room.topic", "").await.ok()["topic"], "T");
+    // Where nothing has to be said, nothing may be.
+    server.request(Some(&alice), http::Method::POST, format!("/rooms/{room}/leave"), String::new()).await.ok();
+}

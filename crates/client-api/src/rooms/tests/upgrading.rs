@@ -270,3 +270,18 @@ async fn a_room_that_is_replaced_twice_leaves_its_aliases_with_the_first() {
     let listed: Vec<_> = listed["chunk"].as_array().unwrap().iter().map(|room| &room["room_id"]).collect();
     assert_eq!(listed, [&json!(with)]);
 }
+
+#[tokio::test]
+async fn an_upgrade_that_is_asked_for_twice_happens_once() {
+    let server = Server::start().await;
+    let alice = server.user("alice").await;
+    let old = server.room(&alice, json!({})).await;
+    let (first, second) = tokio::join!(server.upgraded(&alice, &old, "11"), server.upgraded(&alice, &old, "11"));
+    assert_eq!(first, second);
+    assert_eq!(server.upgraded(&alice, &old, "11").await, first);
+    // Another version is another wish, and so is the same one later.
+    assert_ne!(server.upgraded(&alice, &old, "10").await, first);
+    let third = server.upgraded(&alice, &old, "11").await;
+    server.0.clock.advance(std::time::Duration::from_mins(2));
+    assert_ne!(server.upgraded(&alice, &old, "11").await, third);
+}

@@ -440,3 +440,35 @@ async fn the_unstable_form_counts_what_is_unread() {
     assert_eq!(of(&third, &room), &json!({"notification_count": 0, "highlight_count": 0}));
     assert_eq!(world.slide_with(unstable(Some(&third))).await["rooms"], json!({}));
 }
+
+#[tokio::test]
+async fn a_name_that_is_redacted_is_none_any_more() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    let named = world.set(&room, &alice(), "m.room.name", json!({"name": "N"})).await;
+    let rules = list((0, 9), rule(5, &[("m.room.name", "")]));
+    let first = world.slide(None, &rules).await;
+    assert_eq!(of(&first, &room)["name"], "N");
+    let content = serde_json::value::to_raw_value(&json!({"redacts": named})).unwrap();
+    let draft = rooms::Draft { redacts: Some(named), ..rooms::Draft::message(alice(), "m.room.redaction", content) };
+    world.rooms.send(&room, draft, None).await.unwrap();
+    let second = world.slide(Some(&first), &rules).await;
+    let told = of(&second, &room);
+    assert_eq!(told["name"], Value::Null);
+    assert!(told.as_object().unwrap().contains_key("name"));
+    assert_eq!(brief(&told["required_state"]), ["m.room.name"]);
+    assert_eq!(told["required_state"][0]["content"], json!({}));
+    let third = world.slide(Some(&second), &rules).await;
+    assert!(third["rooms"].as_object().unwrap().is_empty(), "{third}");
+}
+
+#[tokio::test]
+async fn a_room_that_one_was_put_out_of_is_told_with_its_name() {
+    let world = World::new().await;
+    let room = world.room_with_bob().await;
+    world.set(&room, &alice(), "m.room.name", json!({"name": "N"})).await;
+    world.change(&room, &alice(), MembershipChange::Kick { user: bob() }).await;
+    world.set(&room, &alice(), "m.room.name", json!({"name": "later"})).await;
+    let told = world.slide(None, &list((0, 9), rule(5, &[]))).await;
+    assert_eq!((&of(&told, &room)["name"], &of(&told, &room)["membership"]), (&json!("N"), &json!("leave")));
+}

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench search [-- COUNT]`
 
-#![expect(clippy::expect_used, reason = "a benchmark that cannot go on says why and ends")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark that cannot go on says why and ends")]
 
 use base::{RoomNum, Secret, SystemClock, SystemRandom};
 use records::state_map::StateRoot;

@@ -102,6 +102,7 @@ impl Agency {
         };
         let rooms_config = rooms::Config {
             default_version: RoomVersionId::try_from(config.rooms.default_version.as_str())?,
+            retention: config.rooms.retention.clone(),
             ..rooms::Config::default()
         };
         let rooms = Rooms::new(records.clone(), ring.current(), clock.clone(), random.clone(), rooms_config);
@@ -158,10 +159,13 @@ impl Agency {
             records: records.clone(),
             accounts: accounts.clone(),
             rooms: rooms.clone(),
+            media: media.clone(),
             clock: clock.clone(),
             random: random.clone(),
             notices: config.server_notices.clone(),
             searches: admin_api::Searches::default(),
+            jobs: admin_api::Jobs::default(),
+            index: admin_api::Index::default(),
         }));
         let mail = Mailer::start(&config.mail, server_name.as_str())?;
         let base_url = config.public_base_url.trim_end_matches('/').to_owned();

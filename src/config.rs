@@ -135,6 +135,8 @@ base::config! {
     pub struct Rooms {
         /// The room version of rooms whose creator doesn't choose one, "1" to "12".
         pub default_version: String = "12".to_owned(),
+        /// How long what is said is kept.
+        pub retention: rooms::Retention,
     }
 }
 

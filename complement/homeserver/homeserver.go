@@ -281,6 +281,11 @@ length_min = 5
 [agency.rooms]
 default_version = "11"
 
+# The suite knows who sends notices by this name.
+[agency.server_notices]
+enabled = true
+localpart = "_server"
+
 # The suite's thread notifications mention users by their ids in the text, as it was before Matrix 1.17.
 [agency.sync]
 text_mentions = true

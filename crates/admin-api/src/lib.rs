@@ -5,21 +5,27 @@
 //! change is logged with their name.
 
 mod access;
+mod jobs;
+mod media_files;
 mod notices;
 mod params;
 mod registration_tokens;
 mod reports;
+mod room;
 mod server;
 #[cfg(test)]
 mod testing;
 mod users;
 
+pub use jobs::Jobs;
 pub use notices::Config as NoticesConfig;
+pub use room::Index;
 
 use accounts::Accounts;
 use axum::Router;
 use base::{Clock, Random};
 use face::{ApiError, route_name, wire};
+use media::Media;
 use records::Records;
 use rooms::Rooms;
 use ruma::OwnedServerName;
@@ -42,6 +48,8 @@ pub struct State {
     pub accounts: Accounts,
     /// The rooms.
     pub rooms: Rooms,
+    /// Files.
+    pub media: Media,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -50,6 +58,10 @@ pub struct State {
     pub notices: NoticesConfig,
     /// Held by those who look at all users, rooms or reports; begins as [`Searches::default`].
     pub searches: Searches,
+    /// What takes long; begins as [`Jobs::default`].
+    pub jobs: Jobs,
+    /// What lists show of rooms; begins empty, as [`Index::default`].
+    pub index: Index,
 }
 
 /// Who looks at all there is: few at once, so that others have processors left.
@@ -84,12 +96,16 @@ impl wire::BodyLimit for State {
 }
 
 /// All endpoints of one agency. What does not exist is for the router to answer that this is merged with. The address
-/// of the client is expected as a request extension of the type [`std::net::IpAddr`].
+/// of the client is expected as a request extension of the type [`std::net::IpAddr`]. Starts what works on the jobs of
+/// administrators, so it must be called within a runtime.
 pub fn router(state: Arc<State>) -> Router {
+    state.start_jobs();
     Router::new()
+        .merge(media_files::routes())
         .merge(notices::routes())
         .merge(registration_tokens::routes())
         .merge(reports::routes())
+        .merge(room::routes())
         .merge(server::routes())
         .merge(users::routes())
         .route_layer(axum::middleware::from_fn(route_name::name_route))

@@ -1,7 +1,7 @@
 //! A server in memory for the tests of endpoints: the real router over the memory engine, with a clock that the
 //! test turns.
 
-use crate::{NoticesConfig, Searches, State, router};
+use crate::{Index, Jobs, NoticesConfig, Searches, State, router};
 use accounts::{Accounts, NewSession, NewUser};
 use axum::Router;
 use axum::body::Body;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
+use media::{Blobs, Media};
 use records::Records;
 use rooms::{CreateRoom, Draft, MembershipChange, Preset, Rooms};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, owned_server_name};
@@ -79,7 +80,16 @@ impl Server {
             Accounts::open(records.clone(), server_name.clone(), clock.clone(), random.clone(), config).unwrap();
         let key = rules::SigningKey::generate(server_name.clone(), "1", Secret::new([7; 32])).unwrap();
         let rooms = Rooms::new(records.clone(), Arc::new(key), clock.clone(), random.clone(), rooms::Config::default());
+        let media = Media::new(
+            records.clone(),
+            Blobs::in_memory(),
+            server_name.clone(),
+            clock.clone(),
+            random.clone(),
+            media::Config::default(),
+        );
         let mut state = State {
+            media,
             server_name,
             records,
             accounts,
@@ -88,6 +98,8 @@ impl Server {
             random,
             notices: NoticesConfig::default(),
             searches: Searches::default(),
+            jobs: Jobs::default(),
+            index: Index::default(),
         };
         change(&mut state);
         let state = Arc::new(state);
@@ -121,6 +133,18 @@ impl Server {
 
     pub async fn delete(&self, path: &str, user: Option<&User>, body: &Value) -> Answer {
         self.send(Method::DELETE, path, user, body.to_string()).await
+    }
+
+    /// Asks again, on paused time, until the answer is so.
+    pub async fn until(&self, path: &str, user: &User, is_so: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..1000 {
+            let answer = self.get(path, Some(user)).await.ok();
+            if is_so(&answer) {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        panic!("{path} does not come to that")
     }
 
     /// Makes a user, and logs them in.

@@ -18,6 +18,7 @@ mod media;
 mod rooms;
 mod routes;
 mod session;
+mod shadow_ban;
 mod suspension;
 mod sync;
 #[cfg(test)]

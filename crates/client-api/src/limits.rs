@@ -8,6 +8,7 @@ use crate::session::{ClientAddress, Session};
 use crate::{ApiError, State};
 use base::Clock;
 use quick_cache::sync::Cache;
+use records::RateOverride;
 use ruma::{OwnedUserId, UserId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -185,6 +186,19 @@ impl RateLimits {
             Class::Mail => &MAILS,
             Class::Other => &self.limits.other,
         };
+        self.take_at(class, rate, who)
+    }
+
+    /// Counts an event of a user for whom administrators have set another rate. One of 0 is no limit.
+    fn overridden(&self, user: &UserId, rate: RateOverride) -> Result<(), ApiError> {
+        if !self.limits.enabled || rate.per_second == 0 {
+            return Ok(());
+        }
+        let rate = Rate::new(rate.per_second.into(), rate.burst.max(1));
+        self.take_at(Class::Message, &rate, || Who::User(user.to_owned()))
+    }
+
+    fn take_at(&self, class: Class, rate: &Rate, who: impl FnOnce() -> Who) -> Result<(), ApiError> {
         let bucket = self.buckets.get_or_insert_with(&(class, who()), || Ok::<_, ApiError>(Arc::default()))?;
         let refill = millis(rate.refill_ms()).max(1);
         let depth = refill.saturating_mul(u64::from(rate.burst.saturating_sub(1)));
@@ -202,7 +216,10 @@ impl RateLimits {
 impl State {
     /// Counts something that a logged-in user does.
     pub(crate) fn limit(&self, class: Class, session: &Session) -> Result<(), ApiError> {
-        self.limits.user(class, &session.user_id)
+        match session.sanctions.rate {
+            Some(rate) if class == Class::Message => self.limits.overridden(&session.user_id, rate),
+            _ => self.limits.user(class, &session.user_id),
+        }
     }
 }
 
@@ -263,6 +280,15 @@ mod tests {
         assert!(limits.address(Class::Join, address("2001:db8:1:3::1")).is_ok());
         assert!(limits.address(Class::Invite, address("2001:db8:1:2:3::1")).is_ok());
         assert!(limits.user(Class::Join, "@a:b".try_into().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn administrators_give_a_user_another_rate_or_none() {
+        let (_, limits) = limits(true);
+        let user: &UserId = "@a:b".try_into().unwrap();
+        let take = |per_second, burst| limits.overridden(user, RateOverride { per_second, burst }).is_ok();
+        assert!((0..1000).all(|_| take(0, 0)));
+        assert!(take(1, 2) && take(1, 2) && !take(1, 2));
     }
 
     #[test]

@@ -191,6 +191,12 @@ impl ApiError {
         Value::Object(body)
     }
 
+    /// What it says to people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Whether the server is at fault.
     #[must_use]
     pub fn is_internal(&self) -> bool {

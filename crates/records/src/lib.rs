@@ -9,6 +9,7 @@
 
 mod accounts;
 mod accounts_stored;
+mod blocked_rooms;
 mod changes;
 mod codec;
 mod delayed;
@@ -18,6 +19,7 @@ mod directory;
 mod endings;
 mod followers;
 mod ids;
+mod jobs;
 mod key_backup;
 mod log;
 mod media;
@@ -32,6 +34,7 @@ mod redactions;
 mod registration_tokens;
 mod relations;
 mod remote_devices;
+mod removal;
 mod reports;
 mod rooms;
 mod schema;
@@ -56,6 +59,7 @@ pub use accounts::{
     UserRecord,
 };
 pub use accounts_stored::{AccountDataUsage, AccountDatum, DELETED, Profile};
+pub use blocked_rooms::BlockedRoom;
 pub use changes::Changes;
 pub use codec::RecordsError;
 pub use delayed::{DelayedPlace, DelayedRecord, Fate};
@@ -64,6 +68,7 @@ pub use device_keys::{CrossSigningRecord, DehydratedRecord, SignedKey, UserSigna
 pub use directory::{Listed, ListedPlace, RoomSummary};
 pub use endings::Erasures;
 pub use ids::Ids;
+pub use jobs::{JOBS_MAX, Job, JobRecord, JobStatus, RoomDeletion, UserRedaction};
 pub use key_backup::{BackedUpKey, BackupRecord};
 pub use log::LogEntry;
 pub use media::{

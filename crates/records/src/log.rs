@@ -88,6 +88,14 @@ pub enum LogEntry {
         /// The place of the last.
         to: Order,
     },
+    /// Events were removed for good, because they are older than their room keeps them or an administrator asked for
+    /// it.
+    Purged {
+        /// The room.
+        room: RoomNum,
+        /// The events.
+        events: Vec<EventNum>,
+    },
 }
 
 impl Changes {

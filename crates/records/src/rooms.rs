@@ -190,11 +190,11 @@ pub(crate) fn txn_key(scope: TxnScope<'_>, txn_id: &str) -> Vec<u8> {
     TXN.key().text(scope.user.as_str()).text(scope.device_id).text(scope.endpoint).text(txn_id).build()
 }
 
-fn event_key(event: EventNum) -> Vec<u8> {
+pub(crate) fn event_key(event: EventNum) -> Vec<u8> {
     EVENT.key().number(event.0).build()
 }
 
-fn head_key(room: RoomNum) -> Vec<u8> {
+pub(crate) fn head_key(room: RoomNum) -> Vec<u8> {
     ROOM_HEAD.key().number(room.0).build()
 }
 
@@ -203,7 +203,7 @@ fn head_key(room: RoomNum) -> Vec<u8> {
 const BACKFILLED: u8 = 0;
 const LIVE: u8 = 1;
 
-fn timeline_key(room: RoomNum, order: Order) -> Vec<u8> {
+pub(crate) fn timeline_key(room: RoomNum, order: Order) -> Vec<u8> {
     order_part(TIMELINE.key().number(room.0), order).build()
 }
 
@@ -221,19 +221,19 @@ pub(crate) fn read_order(reader: &mut KeyReader<'_>) -> Option<Order> {
     }
 }
 
-fn room_by_id_key(room_id: &RoomId) -> Vec<u8> {
+pub(crate) fn room_by_id_key(room_id: &RoomId) -> Vec<u8> {
     ROOM_BY_ID.key().text(room_id.as_str()).build()
 }
 
-fn event_by_id_key(event_id: &EventId) -> Vec<u8> {
+pub(crate) fn event_by_id_key(event_id: &EventId) -> Vec<u8> {
     EVENT_BY_ID.key().text(event_id.as_str()).build()
 }
 
-fn membership_key(user: &UserId, room: RoomNum) -> Vec<u8> {
+pub(crate) fn membership_key(user: &UserId, room: RoomNum) -> Vec<u8> {
     MEMBERSHIP.key().text(user.as_str()).number(room.0).build()
 }
 
-fn member_prefix(room: RoomNum, membership: Membership) -> KeyBuilder {
+pub(crate) fn member_prefix(room: RoomNum, membership: Membership) -> KeyBuilder {
     ROOM_MEMBER.key().number(room.0).byte(membership.byte())
 }
 

@@ -73,6 +73,8 @@ pub(crate) const TIME: Table = Table::new(30, Family::Ranges, "time");
 pub(crate) const REPORT: Table = Table::new(31, Family::Log, "report");
 pub(crate) const NOTICE_ROOM: Table = Table::new(32, Family::Points, "notice_room");
 pub(crate) const REGISTRATION_TOKEN: Table = Table::new(33, Family::Ranges, "registration_token");
+pub(crate) const JOB: Table = Table::new(36, Family::Ranges, "job");
+pub(crate) const BLOCKED_ROOM: Table = Table::new(38, Family::Points, "blocked_room");
 pub(crate) const STAY: Table = Table::new(34, Family::Ranges, "stay");
 pub(crate) const PENDING_REDACTION: Table = Table::new(35, Family::Ranges, "pending_redaction");
 

@@ -23,7 +23,7 @@ pub struct TimedEvent {
     pub event: EventNum,
 }
 
-fn time_key(room: RoomNum, at: UnixMillis, order: Order) -> Vec<u8> {
+pub(crate) fn time_key(room: RoomNum, at: UnixMillis, order: Order) -> Vec<u8> {
     let key = TIME.key().number(room.0).number(at.0);
     if order.0 < 0 {
         key.byte(BACKFILLED).signed(order.0).build()

@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Forget { user: OwnedUserId, reply: Reply<()> },
     /// List the room in the published room directory, or take it out.
     Publish { published: bool, reply: Reply<()> },
+    /// Remove events for good.
+    Purge { events: Vec<EventNum>, reply: Reply<usize> },
     /// Replace the room by a new one.
     Upgrade { upgrade: Box<Upgrade>, reply: Reply<OwnedRoomId> },
 }
@@ -82,6 +84,7 @@ enum Decided {
     Received(Received),
     Forgotten(Result<(), RoomError>),
     Published,
+    Purged(Result<usize, RoomError>),
     Upgraded(Result<OwnedRoomId, RoomError>),
     StateSet(Result<(), RoomError>),
     Prepared(Result<Arc<Pdu>, RoomError>),
@@ -245,6 +248,7 @@ fn perform(work: &mut Work, command: &mut Command) -> Decided {
             work.publish(*published);
             Decided::Published
         }
+        Command::Purge { events, .. } => Decided::Purged(work.purge(events)),
         Command::Upgrade { upgrade, .. } => Decided::Upgraded(work.upgrade(upgrade)),
     }
 }
@@ -282,6 +286,7 @@ impl Command {
             (Self::Forget { reply, .. }, Decided::Forgotten(answer))
             | (Self::SetState { reply, .. }, Decided::StateSet(answer)) => respond(reply, answer),
             (Self::Publish { reply, .. }, Decided::Published) => respond(reply, Ok(())),
+            (Self::Purge { reply, .. }, Decided::Purged(answer)) => respond(reply, answer),
             (Self::Upgrade { reply, .. }, Decided::Upgraded(answer)) => respond(reply, answer),
             (command, _) => command.fail(&RoomError::Unwritable),
         }
@@ -303,6 +308,7 @@ impl Command {
             Self::Forget { reply, .. } | Self::Publish { reply, .. } | Self::SetState { reply, .. } => {
                 respond(reply, Err(error));
             }
+            Self::Purge { reply, .. } => respond(reply, Err(error)),
             Self::Upgrade { reply, .. } => respond(reply, Err(error)),
             Self::Prepare { reply, .. } => respond(reply, Err(error)),
         }

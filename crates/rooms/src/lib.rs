@@ -7,6 +7,7 @@
 mod acquaintance;
 mod actor;
 mod backfill;
+mod blocked;
 mod bundle;
 mod children;
 mod create;
@@ -24,8 +25,11 @@ mod ignored;
 mod invites;
 mod listing;
 mod membership;
+mod purge;
 mod reader;
 mod relating;
+mod removal;
+mod retention;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -48,7 +52,9 @@ pub use glance::Glanced;
 pub use ignored::Ignored;
 pub use invites::{invite_permission, invite_verdict};
 pub use membership::MembershipChange;
+pub use purge::PURGED_AT_ONCE_MAX;
 pub use reader::{Departure, Recipient, RoomReader};
+pub use retention::Retention;
 pub use room_core::Draft;
 pub use threads::ThreadRow;
 pub use trail::Trail;
@@ -83,11 +89,17 @@ pub struct Config {
     pub default_version: RoomVersionId,
     /// How much memory the events take that readers share, in bytes.
     pub event_cache_bytes: u64,
+    /// How long what is said is kept.
+    pub retention: Retention,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { default_version: rules::DEFAULT_ROOM_VERSION, event_cache_bytes: 32 << 20 }
+        Self {
+            default_version: rules::DEFAULT_ROOM_VERSION,
+            event_cache_bytes: 32 << 20,
+            retention: Retention::default(),
+        }
     }
 }
 
@@ -141,7 +153,11 @@ impl Rooms {
         let events = Arc::new(Events::new(config.event_cache_bytes));
         let shared = Arc::new(Shared { events, erasures: Arc::default(), key, clock, random });
         let searches = Arc::new(Semaphore::new(directory::SEARCHES_AT_ONCE));
+        let retention = config.retention.clone();
         let inner = Arc::new(Inner { records, shared, server_name, config, mailboxes: DashMap::new(), searches });
+        if retention.enabled {
+            tokio::spawn(retention::purge_expired(Arc::downgrade(&inner), retention.purge_every));
+        }
         tokio::spawn(txns::forget_old(Arc::downgrade(&inner)));
         tokio::spawn(departures::resume(Arc::downgrade(&inner)));
         Self(inner)
@@ -187,8 +203,13 @@ impl Rooms {
         let rules =
             rules::room_rules(&head.version).ok_or_else(|| RoomError::UnsupportedVersion(head.version.to_string()))?;
         let (events, erasures) = (self.0.shared.events.clone(), self.0.shared.erasures.clone());
-        let (erased, ignored) = (OnceLock::new(), OnceLock::new());
-        Ok(Some(RoomReader { events, erasures, erased, view: view.clone(), num, head, rules, ignored }))
+        let (erased, ignored, expired_before) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let retention = &self.0.config.retention;
+        let retention = retention.enabled.then(|| (retention.clone(), self.0.shared.clock.now()));
+        let view = view.clone();
+        let reader =
+            RoomReader { events, erasures, erased, view, num, head, rules, ignored, retention, expired_before };
+        Ok(Some(reader))
     }
 
     /// A room at a view, by id.

@@ -8,7 +8,7 @@ use crate::bundle::Bundle;
 use crate::delayed::DELAYED;
 use crate::erasures::Erasures;
 use crate::event::Events;
-use crate::{Ignored, RoomError, StoredEvent};
+use crate::{Ignored, Retention, RoomError, StoredEvent};
 use base::{EventNum, Order, RoomNum, Stamp, UnixMillis};
 use records::state_map::StateRoot;
 use records::{EventStatus, Membership, MembershipRecord, RoomHead, View};
@@ -61,6 +61,10 @@ pub struct RoomReader {
     pub(crate) rules: RoomVersionRules,
     /// Whom a user ignores, and that user.
     pub(crate) ignored: OnceLock<(OwnedUserId, Arc<Ignored>)>,
+    /// How long what is said is kept, if it is not for ever, and the time.
+    pub(crate) retention: Option<(Retention, UnixMillis)>,
+    /// Before when what was said is not kept any more, once an event asks for it.
+    pub(crate) expired_before: OnceLock<Option<UnixMillis>>,
 }
 
 impl RoomReader {
@@ -215,8 +219,22 @@ impl RoomReader {
     }
 
     /// Which of these events a user may see (client-server API, "Room history visibility"), and what the
-    /// user was to the room at each. `None`: the event is not for them.
+    /// user was to the room at each. `None`: the event is not for them, or is older than the room keeps what is said.
     pub fn visible(
+        &self,
+        user: &UserId,
+        events: &[Arc<StoredEvent>],
+    ) -> Result<Vec<Option<MembershipState>>, RoomError> {
+        let mut visible = self.visible_to(user, events)?;
+        if let Some(before) = self.expired_before()? {
+            for (sees, _) in visible.iter_mut().zip(events).filter(|(_, event)| event.is_expired(before)) {
+                *sees = None;
+            }
+        }
+        Ok(visible)
+    }
+
+    fn visible_to(
         &self,
         user: &UserId,
         events: &[Arc<StoredEvent>],

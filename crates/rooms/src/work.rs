@@ -31,7 +31,7 @@ use rules::{CheckedPdu, Pdu, PowerLevels, SigningKey, StateKey, redaction};
 use ruma::events::StateEventType;
 use ruma::events::room::member::MembershipState;
 use ruma::{EventId, OwnedEventId, OwnedUserId, UserId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use store::Stamps;
 
@@ -114,13 +114,15 @@ pub(crate) struct Work {
     /// What the run places before all that was known.
     past: Vec<Past>,
     /// Events that are not what they were when they were written.
-    rewritten: Vec<EventNum>,
+    pub(crate) rewritten: Vec<EventNum>,
+    /// Events that the run removes for good.
+    pub(crate) purged: HashSet<EventNum>,
     /// Redactions of this run whose targets are not known.
     early: HashMap<OwnedEventId, Vec<EventNum>>,
     /// All events that the run has written, in the timeline or not.
     written: HashMap<EventNum, Arc<Pdu>>,
     /// The relations that the run makes and breaks.
-    relations: Relations,
+    pub(crate) relations: Relations,
     /// A change was recorded in part.
     pub(crate) is_broken: bool,
     /// Whether guests may join has changed.
@@ -142,6 +144,7 @@ impl Work {
             added: Vec::new(),
             past: Vec::new(),
             rewritten: Vec::new(),
+            purged: HashSet::new(),
             early: HashMap::new(),
             written: HashMap::new(),
             relations: Relations::default(),
@@ -184,6 +187,7 @@ impl Work {
             return Ok(event_id);
         }
         self.expect_account(&draft)?;
+        self.expect_not_blocked(&draft)?;
         self.check_guest(&draft)?;
         let timed = draft.timestamp.is_some();
         let change = self.decided(draft)?;
@@ -328,7 +332,7 @@ impl Work {
             return Err(RoomError::Unwritable);
         }
         self.list()?;
-        if self.has_events() {
+        if self.has_events() || !self.purged.is_empty() {
             if self.relations.write(self.num, &mut self.changes)? {
                 self.loaded.head.relations += 1;
             }

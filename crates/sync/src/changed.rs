@@ -124,7 +124,10 @@ impl Inner {
                 LogEntry::ToDevice { users } => is_own |= users.iter().any(|addressee| addressee == user),
                 LogEntry::KeysSigned { user: signer, .. } => is_own |= signer == user,
                 LogEntry::DeviceList { user } => devices.push(user),
-                LogEntry::Forgotten { .. } | LogEntry::Pushers { .. } | LogEntry::Backfilled { .. } => {}
+                LogEntry::Forgotten { .. }
+                | LogEntry::Pushers { .. }
+                | LogEntry::Backfilled { .. }
+                | LogEntry::Purged { .. } => {}
             }
         }
         Ok(Changed::Here { rooms, own: is_own, devices })

@@ -148,7 +148,10 @@ impl Inner {
                 let rooms = crate::device_lists::shown_in(view, user)?;
                 self.active.note_device_list(user, &rooms, stamp, to_wake);
             }
-            LogEntry::Forgotten { .. } | LogEntry::Pushers { .. } | LogEntry::Backfilled { .. } => {}
+            LogEntry::Forgotten { .. }
+            | LogEntry::Pushers { .. }
+            | LogEntry::Backfilled { .. }
+            | LogEntry::Purged { .. } => {}
         }
         Ok(())
     }

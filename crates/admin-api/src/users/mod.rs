@@ -3,6 +3,7 @@
 mod account;
 mod devices;
 mod list;
+mod redact;
 mod sanctions;
 mod sessions;
 mod stored;
@@ -22,6 +23,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(account::routes())
         .merge(devices::routes())
         .merge(list::routes())
+        .merge(redact::routes())
         .merge(sanctions::routes())
         .merge(sessions::routes())
         .merge(stored::routes())

@@ -1,4 +1,4 @@
-//! What there is of a user: the rooms that they are in, and their account data.
+//! What there is of a user: the rooms that they are in, their account data and their pushers.
 
 use crate::State;
 use crate::access::Admin;
@@ -7,7 +7,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use face::ApiError;
 use face::wire::Args;
-use records::Membership;
+use records::{Membership, PusherKind};
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ pub(super) fn routes() -> Router<Arc<State>> {
         .route("/_synapse/admin/v1/users/{user_id}/joined_rooms", get(joined_rooms))
         .route("/_synapse/admin/v1/users/{user_id}/memberships", get(memberships))
         .route("/_synapse/admin/v1/users/{user_id}/accountdata", get(account_data))
+        .route("/_synapse/admin/v1/users/{user_id}/pushers", get(pushers))
 }
 
 /// What a user is to rooms.
@@ -79,6 +80,32 @@ async fn account_data(
     Ok(Json(json!({ "account_data": { "global": global, "rooms": rooms } })))
 }
 
+/// `GET /_synapse/admin/v1/users/{userId}/pushers`
+async fn pushers(
+    extract::State(state): extract::State<Arc<State>>,
+    _: Admin,
+    Args((user,)): Args<(OwnedUserId,)>,
+) -> Result<Json<Value>, ApiError> {
+    state.local_user(&user)?;
+    let pushers = state.accounts.pushers(&user)?.into_iter().map(|pusher| {
+        json!({
+            "app_display_name": pusher.record.app_display_name,
+            "app_id": pusher.app_id,
+            "data": serde_json::from_str::<Value>(&pusher.record.data).unwrap_or_default(),
+            "device_display_name": pusher.record.device_display_name,
+            "kind": match pusher.record.kind {
+                PusherKind::Http => "http",
+                PusherKind::Email => "email",
+            },
+            "lang": pusher.record.lang,
+            "profile_tag": pusher.record.profile_tag.unwrap_or_default(),
+            "pushkey": pusher.pushkey,
+        })
+    });
+    let pushers: Vec<Value> = pushers.collect();
+    Ok(Json(json!({ "total": pushers.len(), "pushers": pushers })))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::testing::Server;
@@ -96,10 +123,12 @@ mod tests {
         let all = server.get(&path("memberships"), Some(&admin)).await.ok();
         assert_eq!(all["memberships"][other.as_str()], "leave");
         let accounts = &server.state.accounts;
-        accounts.set_account_data(&alice.id, None, "m.direct", "{}").await.unwrap();
+        accounts.set_account_data(&alice.id, None, "m.direct", "{\"a\":1}").await.unwrap();
         accounts.set_account_data(&alice.id, Some(&one), "m.tag", "{\"tags\":{}}").await.unwrap();
         let data = server.get(&path("accountdata"), Some(&admin)).await.ok();
-        assert_eq!(data["account_data"]["global"], json!({ "m.direct": {} }));
+        assert_eq!(data["account_data"]["global"], json!({ "m.direct": { "a": 1 } }));
+        let pushers = server.get(&path("pushers"), Some(&admin)).await.ok();
+        assert_eq!(pushers, json!({ "pushers": [], "total": 0 }));
         assert_eq!(data["account_data"]["rooms"][one.as_str()], json!({ "m.tag": { "tags": {} } }));
     }
 }

@@ -24,7 +24,11 @@ pub(super) async fn create(
     Wire(request): Wire<Request>,
 ) -> Result<Reply<Response>, ApiError> {
     state.limit(Class::Other, &session)?;
-    let request = read(request)?;
+    let mut request = read(request)?;
+    if session.sanctions.shadow_banned {
+        request.invite.clear();
+        request.initial_state.retain(|event| event.kind != "m.room.member");
+    }
     let members = request.initial_state.iter().filter(|event| event.kind == "m.room.member");
     let members: Vec<_> = members.filter_map(|event| OwnedUserId::try_from(event.state_key.as_str()).ok()).collect();
     if members.iter().any(|user| state.federation.is_remote(user.server_name())) {

@@ -27,6 +27,9 @@ pub(super) async fn invite(
     let InvitationRecipient::UserId(invited) = request.recipient else {
         return Err(ApiError::threepid_denied("invitations by third-party identifiers are not supported"));
     };
+    if session.sanctions.shadow_banned {
+        return Ok(Reply(invite_user::v3::Response::new()));
+    }
     let change = MembershipChange::Invite { user: invited.user_id };
     act(&state, &session, &request.room_id, change, invited.reason).await?;
     Ok(Reply(invite_user::v3::Response::new()))

@@ -26,6 +26,9 @@ pub(super) async fn send(
     uri: Uri,
     Body(content): Body<Box<RawValue>>,
 ) -> Result<Answer, ApiError> {
+    if let Some(event_id) = state.event_for_nobody(&session) {
+        return Ok(Reply(Response::new(event_id)).into_response());
+    }
     if let Some(delay) = delay_in_query(&uri)? {
         let txn = txn(&session, String::new(), txn_id)?;
         let scheduled = schedule(&state, &session, &room_id, (kind, None), &content, delay, Some(txn)).await;

@@ -123,6 +123,12 @@ async fn set(
     state_key: String,
     content: Box<RawValue>,
 ) -> Result<Answer, ApiError> {
+    // Memberships of their own stay theirs.
+    if (kind != "m.room.member" || state_key != session.user_id.as_str())
+        && let Some(event_id) = state.event_for_nobody(session)
+    {
+        return Ok(Reply(Response::new(event_id)).into_response());
+    }
     if let Some(delay) = delay_in_query(uri)? {
         let scheduled = schedule(state, session, room_id, (kind, Some(state_key)), &content, delay, None).await;
         return Ok(scheduled?.into_response());

@@ -14,6 +14,7 @@
 //! This module neither knows where nodes are kept nor numbers them ([`Nodes`], [`NewNodes`]), and it does
 //! not remove nodes that no root needs any more.
 
+mod below;
 mod change;
 mod node;
 mod walk;

@@ -3,7 +3,7 @@
 //! The page is written from tests/conformance/*.tsv and from the list of endpoints that the router is tested against.
 //! `CHANCERY_WRITE_DOCS=1 cargo test -p tests --test conformance` writes it anew.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, which is meant")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

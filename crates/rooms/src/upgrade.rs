@@ -169,6 +169,7 @@ impl Work {
         // From here on nothing is refused: all of it is written, or nothing of the run.
         let moved = self.move_over(upgrade, old, new, &tombstone);
         self.is_broken |= moved.is_err();
+        self.replaced_by = Some((upgrade.version.clone(), new_id.clone()));
         moved.map(|()| new_id)
     }
 
@@ -185,11 +186,14 @@ impl Work {
         let replacement = object(tombstone.content()).and_then(|mut content| content.remove("replacement_room"));
         let replacement = replacement.and_then(|id| OwnedRoomId::try_from(id.as_str()?).ok());
         let Some(replacement) = replacement else { return Ok(None) };
-        let Some(num) = self.changes.room_num(&replacement)? else { return Ok(None) };
-        // One of this very run has no head to be seen yet.
-        let head = self.changes.view().room_head(num)?;
-        let is_same = head.is_none_or(|head| head.version == upgrade.version);
-        Ok(is_same.then_some(replacement))
+        if let Some((version, id)) = &self.replaced_by
+            && *id == replacement
+        {
+            return Ok((*version == upgrade.version).then_some(replacement));
+        }
+        let view = self.changes.view();
+        let head = view.room_num(&replacement)?.map(|num| view.room_head(num)).transpose()?.flatten();
+        Ok(head.filter(|head| head.version == upgrade.version).map(|head| head.room_id))
     }
 
     fn move_over(&mut self, upgrade: &Upgrade, old: Old, new: Work, tombstone: &Change) -> Result<(), RoomError> {

@@ -30,7 +30,7 @@ use rules::relation::{Relation, can_be_root};
 use rules::{CheckedPdu, Pdu, PowerLevels, SigningKey, StateKey, redaction};
 use ruma::events::StateEventType;
 use ruma::events::room::member::MembershipState;
-use ruma::{EventId, OwnedEventId, OwnedUserId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use store::Stamps;
@@ -127,6 +127,8 @@ pub(crate) struct Work {
     pub(crate) is_broken: bool,
     /// Whether guests may join has changed.
     guests_changed: bool,
+    /// The room that this run has replaced the room by, and its version.
+    pub(crate) replaced_by: Option<(RoomVersionId, OwnedRoomId)>,
     /// The state was set without an event of the timeline.
     state_set: bool,
 }
@@ -150,6 +152,7 @@ impl Work {
             relations: Relations::default(),
             is_broken: false,
             guests_changed: false,
+            replaced_by: None,
             state_set: false,
         }
     }

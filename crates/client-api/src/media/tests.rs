@@ -287,7 +287,7 @@ async fn site() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::Atom
     let router = axum::Router::new()
         .route("/page", axum::routing::get(page))
         .route("/oembed", axum::routing::get(async move || oembed))
-        .route("/p.png", axum::routing::get(async || picture(279, 129)))
+        .route("/p.png", axum::routing::get(async || ([(CONTENT_TYPE, "image/png")], picture(279, 129))))
         .route("/away", axum::routing::get(async || axum::response::Redirect::temporary("http://127.0.0.2:1/")));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

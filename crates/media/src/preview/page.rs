@@ -187,7 +187,7 @@ mod tests {
     fn long_values_are_cut_and_deep_pages_are_read() {
         let page = read(&format!("<title>{}</title>", "я".repeat(5_000)));
         assert_eq!(property(&page, "og:title").chars().count(), VALUE_LETTERS_MAX + 1);
-        let page = read(&format!("{}<title>deep</title>", "<div>".repeat(100_000)));
+        let page = read(&format!("{}<title>deep</title>", "<div>".repeat(10_000)));
         assert_eq!(property(&page, "og:title"), "deep");
         let many = (0..1_000).map(|n| format!("<meta property='og:x{n}' content='{n}'>"));
         assert_eq!(read(&many.collect::<Vec<_>>().concat()).properties.len(), PROPERTIES_MAX);

@@ -65,36 +65,42 @@ func deploy(t ct.TestLike, servers int, config *config.Complement) complement.De
 }
 
 func (d *Deployment) start(servers int) error {
-	var starting sync.WaitGroup
-	var mutex sync.Mutex
-	var failed error
 	for i := range servers {
 		name := fmt.Sprintf("hs%d", i+1)
+		server, err := homeserver.New(homeserver.Options{
+			Binary:       os.Getenv(binaryVariable),
+			Name:         name,
+			Folder:       filepath.Join(d.folder, name),
+			SharedSecret: client.SharedSecret,
+			Authority:    homeserver.Authority{Certificate: d.config.CACertificate, Key: d.config.CAPrivateKey},
+			Log:          logFilter(d.config),
+			Timeout:      d.config.SpawnHSTimeout,
+		})
+		if err != nil {
+			return err
+		}
+		d.servers[name] = server
+	}
+	// They read it when they start.
+	if err := d.introduce(); err != nil {
+		return err
+	}
+	var starting sync.WaitGroup
+	failed := make(chan error, servers)
+	for _, server := range d.servers {
 		starting.Go(func() {
-			server, err := homeserver.New(homeserver.Options{
-				Binary:       os.Getenv(binaryVariable),
-				Name:         name,
-				Folder:       filepath.Join(d.folder, name),
-				SharedSecret: client.SharedSecret,
-				Authority:    homeserver.Authority{Certificate: d.config.CACertificate, Key: d.config.CAPrivateKey},
-				Log:          logFilter(d.config),
-				Timeout:      d.config.SpawnHSTimeout,
-			})
-			mutex.Lock()
-			defer mutex.Unlock()
-			if server != nil {
-				d.servers[name] = server
-			}
-			if err != nil {
-				failed = err
+			if err := server.Start(); err != nil {
+				failed <- err
 			}
 		})
 	}
 	starting.Wait()
-	if failed != nil {
-		return failed
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
 	}
-	return d.introduce()
 }
 
 // introduce tells the servers of each other, and of the machine on which the tests are servers too.

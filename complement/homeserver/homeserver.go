@@ -69,7 +69,7 @@ type Server struct {
 	ended chan struct{}
 }
 
-// New prepares a server and starts it.
+// New prepares a server. Start starts it, once SetPeers has said where the others are.
 func New(options Options) (*Server, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -85,7 +85,7 @@ func New(options Options) (*Server, error) {
 	if err := os.WriteFile(server.file("chancery.toml"), []byte(server.configuration()), 0o600); err != nil {
 		return nil, err
 	}
-	return server, server.Start()
+	return server, nil
 }
 
 // ClientURL is where clients connect.
@@ -302,13 +302,14 @@ enabled = true
 
 [agency.outgoing]
 allowed_ranges = ["127.0.0.0/8"]
+extra_roots = ["%[6]s"]
 
 [memory]
 budget = "64 MiB"
 
 [shutdown]
 drain = "1s"
-`, s.address, clientPort, federationPort, s.options.Name, s.options.SharedSecret)
+`, s.address, clientPort, federationPort, s.options.Name, s.options.SharedSecret, s.file("authority.pem"))
 }
 
 // freeAddress finds a loopback address on which nobody listens. Linux answers on all of 127.0.0.0/8.

@@ -59,6 +59,9 @@ func start(t *testing.T, authority Authority) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(server.Kill)
 	return server
 }

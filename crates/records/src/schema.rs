@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use store::{Batch, CommitError, Engine, Expect, StoreError, Write};
 
 /// The layout that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Why the records could not be opened.
 #[derive(Debug, thiserror::Error)]
